@@ -1,0 +1,114 @@
+//! Who does the work: one pure rule over the claims that everybody sees.
+//!
+//! Claims compete only within (task, target content). The rule is the same everywhere, so that members with the same
+//! ledgers name the same winner without another word. It saves work; what must not happen twice is fenced by the
+//! catalog.
+
+use crate::clock::Dot;
+use crate::entry::Claim;
+use crate::ids::ClientId;
+use std::cmp::Reverse;
+
+/// A claim that stands: its owner is live, or it is ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing<'a> {
+    /// The write that made it.
+    pub dot: Dot,
+    /// What it says.
+    pub claim: &'a Claim,
+}
+
+/// How `client` ranks for `target`: the higher, the sooner. Spreads work evenly and needs no agreement.
+pub fn rendezvous(client: &ClientId, target_key: &[u8; 32]) -> u64 {
+    let mut hasher = blake3::Hasher::new_derive_key("tcat 1 rendezvous");
+    hasher.update(&client.0).update(target_key);
+    let mut first = [0; 8];
+    hasher.finalize_xof().fill(&mut first);
+    u64::from_le_bytes(first)
+}
+
+/// The place of `me` among `clients` for `target_key`, from 0. Clients that are not `me` and rank equal come by id.
+pub fn turn<'a>(
+    me: &ClientId,
+    clients: impl IntoIterator<Item = &'a ClientId>,
+    target_key: &[u8; 32],
+) -> usize {
+    let rank = |client: &ClientId| (Reverse(rendezvous(client, target_key)), *client);
+    let mine = rank(me);
+    clients.into_iter().filter(|client| rank(client) < mine).count()
+}
+
+/// The winner among claims on one (task, target): those that another one has seen are superseded by it; of the rest
+/// the highest epoch wins, then started before unstarted, then rendezvous.
+pub fn winner(claims: &[Standing<'_>]) -> Option<ClientId> {
+    let superseded = |one: &Standing<'_>| {
+        claims.iter().any(|other| other.claim.epoch > one.claim.epoch && other.claim.seen.contains(&one.dot))
+    };
+    claims
+        .iter()
+        .filter(|standing| !superseded(standing))
+        .max_by_key(|standing| {
+            let client = standing.dot.client;
+            let rank = rendezvous(&client, &standing.claim.target.key());
+            (standing.claim.epoch, standing.claim.started, rank, Reverse(client))
+        })
+        .map(|standing| standing.dot.client)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Incarnation, Stamp};
+    use crate::content::{Content, Md5};
+    use crate::entry::TaskKind;
+    use quickcheck::QuickCheck;
+
+    fn claim(epoch: u64, started: bool) -> Claim {
+        let target = Content { md5: Md5([1; 16]), size: 1, blake3: None };
+        Claim { task: TaskKind::Download, target, epoch, seen: vec![], started, progress: 0, attempts: 1 }
+    }
+
+    fn dot(client: u8) -> Dot {
+        let stamp = Stamp { incarnation: Incarnation(1), counter: 1 };
+        Dot { client: ClientId([client; 32]), stamp }
+    }
+
+    #[test]
+    fn the_winner_is_the_same_in_every_order() {
+        fn law(claims: Vec<(u8, u8, bool)>, turn: usize) -> bool {
+            let made: Vec<_> =
+                claims.iter().map(|(c, e, s)| (dot(*c), claim(u64::from(*e % 3), *s))).collect();
+            let mut standing: Vec<_> =
+                made.iter().map(|(dot, claim)| Standing { dot: *dot, claim }).collect();
+            standing.sort_by_key(|s| s.dot);
+            standing.dedup_by_key(|s| s.dot);
+            let first = winner(&standing);
+            let at = turn.checked_rem(standing.len()).unwrap_or(0);
+            standing.rotate_left(at);
+            let second = winner(&standing);
+            standing.reverse();
+            first == second && second == winner(&standing) && first.is_none() == standing.is_empty()
+        }
+        QuickCheck::new().quickcheck(law as fn(_, _) -> bool);
+    }
+
+    #[test]
+    fn a_higher_epoch_beats_a_started_one_and_started_beats_rendezvous() {
+        let (low_started, high) = (claim(1, true), claim(2, false));
+        let pair = [Standing { dot: dot(1), claim: &low_started }, Standing { dot: dot(2), claim: &high }];
+        assert_eq!(winner(&pair), Some(ClientId([2; 32])));
+        for started in 1..=2 {
+            let (a, b) = (claim(1, started == 1), claim(1, started == 2));
+            let pair = [Standing { dot: dot(1), claim: &a }, Standing { dot: dot(2), claim: &b }];
+            assert_eq!(winner(&pair), Some(ClientId([started; 32])));
+        }
+    }
+
+    #[test]
+    fn turns_are_a_permutation() {
+        let clients: Vec<_> = (0..8).map(|n| ClientId([n; 32])).collect();
+        let mut turns: Vec<_> = clients.iter().map(|me| turn(me, &clients, &[9; 32])).collect();
+        turns.sort_unstable();
+        assert_eq!(turns, (0..8).collect::<Vec<_>>());
+    }
+}

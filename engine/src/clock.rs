@@ -1,0 +1,213 @@
+//! Logical time: incarnations, dots, version vectors, and the labels that people read.
+//!
+//! Causality decides; a [`Label`] never does. Nothing here reads a clock: times come in as arguments.
+
+use crate::ids::ClientId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// One life of a client's database. Time-ordered, with 20 random low bits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Incarnation(pub u64);
+
+impl Incarnation {
+    /// A new incarnation above `floor`, the highest of ours that was ever seen anywhere.
+    /// `wall_ms` is milliseconds since 1970 (44 bits of it are kept); `random` supplies the low bits.
+    pub fn mint(wall_ms: u64, random: u64, floor: Incarnation) -> Self {
+        let wanted = (wall_ms << 20) | (random & 0xf_ffff);
+        Self(wanted.max(floor.0.saturating_add(1)))
+    }
+}
+
+impl fmt::Debug for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// How far into one client's writing: compared lexicographically.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The life of the client's database.
+    pub incarnation: Incarnation,
+    /// Counts that life's entries from 1; 0 means none yet.
+    pub counter: u64,
+}
+
+impl fmt::Debug for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}.{}", self.incarnation, self.counter)
+    }
+}
+
+/// The unique name of one write: who, in which life, the how-many-eth.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Dot {
+    /// The writer.
+    pub client: ClientId,
+    /// Its position in the writer's sequence.
+    pub stamp: Stamp,
+}
+
+impl fmt::Debug for Dot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}@{:?}", self.client, self.stamp)
+    }
+}
+
+/// For each client, how far its ledger is known.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct VersionVector(BTreeMap<ClientId, Stamp>);
+
+impl VersionVector {
+    /// How far `client` is known; the zero stamp if not at all.
+    pub fn get(&self, client: &ClientId) -> Stamp {
+        self.0.get(client).copied().unwrap_or_default()
+    }
+
+    /// Moves `client` forward to `stamp`; never back.
+    pub fn advance(&mut self, client: ClientId, stamp: Stamp) {
+        if stamp > Stamp::default() {
+            let known = self.0.entry(client).or_default();
+            *known = (*known).max(stamp);
+        }
+    }
+
+    /// The least vector that covers both.
+    pub fn merge(&mut self, other: &VersionVector) {
+        for (client, stamp) in &other.0 {
+            self.advance(*client, *stamp);
+        }
+    }
+
+    /// Whether everything that `other` knows is known here.
+    pub fn covers(&self, other: &VersionVector) -> bool {
+        other.0.iter().all(|(client, stamp)| self.get(client) >= *stamp)
+    }
+
+    /// Whether the write named `dot` is known.
+    pub fn contains(&self, dot: &Dot) -> bool {
+        self.get(&dot.client) >= dot.stamp
+    }
+
+    /// All known clients, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&ClientId, &Stamp)> {
+        self.0.iter()
+    }
+
+    /// How many clients are known.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no client is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<(ClientId, Stamp)> for VersionVector {
+    fn from_iter<I: IntoIterator<Item = (ClientId, Stamp)>>(pairs: I) -> Self {
+        let mut vector = Self::default();
+        for (client, stamp) in pairs {
+            vector.advance(client, stamp);
+        }
+        vector
+    }
+}
+
+impl fmt::Debug for VersionVector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(&self.0).finish()
+    }
+}
+
+/// A hybrid logical clock's reading: it orders entries for people, and decides nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
+pub struct Label {
+    /// Milliseconds since 1970, as the writer believed, or the last label seen if that was later.
+    pub wall_ms: u64,
+    /// Tells apart labels of one millisecond.
+    pub logical: u32,
+}
+
+impl Label {
+    /// The furthest that another's label may drag our own clock ahead of our wall clock.
+    pub const AHEAD_MS_MAX: u64 = 60_000;
+
+    /// The next label of our own, after `self`, at `wall_ms`.
+    pub fn next(self, wall_ms: u64) -> Self {
+        if wall_ms > self.wall_ms {
+            Self { wall_ms, logical: 0 }
+        } else {
+            Self { wall_ms: self.wall_ms, logical: self.logical.saturating_add(1) }
+        }
+    }
+
+    /// Our own clock after seeing another's label: clamped, so that one wrong clock does not infect all.
+    pub fn witness(self, other: Label, wall_ms: u64) -> Self {
+        let limit = Label { wall_ms: wall_ms.saturating_add(Self::AHEAD_MS_MAX), logical: 0 };
+        self.max(other.min(limit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quickcheck::{Arbitrary, Gen, QuickCheck};
+
+    impl Arbitrary for VersionVector {
+        fn arbitrary(g: &mut Gen) -> Self {
+            (0..u8::arbitrary(g) % 5)
+                .map(|_| {
+                    let client = ClientId([u8::arbitrary(g) % 4; 32]);
+                    let incarnation = Incarnation(u64::from(u8::arbitrary(g) % 3));
+                    (client, Stamp { incarnation, counter: u64::from(u8::arbitrary(g) % 4) })
+                })
+                .collect()
+        }
+    }
+
+    fn merged(a: &VersionVector, b: &VersionVector) -> VersionVector {
+        let mut out = a.clone();
+        out.merge(b);
+        out
+    }
+
+    #[test]
+    fn merging_vectors_is_associative_commutative_and_idempotent() {
+        fn law(a: VersionVector, b: VersionVector, c: VersionVector) -> bool {
+            merged(&a, &b) == merged(&b, &a)
+                && merged(&merged(&a, &b), &c) == merged(&a, &merged(&b, &c))
+                && merged(&a, &a) == a
+        }
+        QuickCheck::new().quickcheck(law as fn(_, _, _) -> bool);
+    }
+
+    #[test]
+    fn a_merge_covers_both_sides_and_nothing_moves_back() {
+        fn law(a: VersionVector, b: VersionVector) -> bool {
+            let m = merged(&a, &b);
+            m.covers(&a) && m.covers(&b) && (a.covers(&b) == (m == a))
+        }
+        QuickCheck::new().quickcheck(law as fn(_, _) -> bool);
+    }
+
+    #[test]
+    fn a_later_incarnation_is_later_whatever_its_counter() {
+        let old = Stamp { incarnation: Incarnation(1), counter: 900 };
+        let new = Stamp { incarnation: Incarnation(2), counter: 1 };
+        assert!(new > old);
+        assert!(Incarnation::mint(5, 7, Incarnation(u64::MAX - 1)) > Incarnation(u64::MAX - 1));
+    }
+
+    #[test]
+    fn labels_never_go_back_and_a_wrong_clock_drags_them_a_minute_at_most() {
+        let ours = Label { wall_ms: 1000, logical: 3 };
+        assert!(ours.next(10) > ours);
+        let far = Label { wall_ms: 10_000_000_000, logical: 9 };
+        assert_eq!(ours.witness(far, 2000).wall_ms, 2000 + Label::AHEAD_MS_MAX);
+        assert_eq!(ours.witness(Label::default(), 2000), ours);
+    }
+}

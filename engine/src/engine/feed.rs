@@ -1,0 +1,189 @@
+//! The mirror of the catalog: its rows as the feed brings them, and when to read on.
+
+use super::observe::Tracked;
+use super::{Engine, Result, Waiter};
+use crate::catalog::{CatalogRow, FeedChange, FeedPage, FeedPosition, RemovalRecord, RowState};
+use crate::codec;
+use crate::ids::ItemId;
+use crate::observation::FileStat;
+use crate::ports::{Effect, Event, Outcome};
+use crate::store::{Store, Table};
+use crate::transaction::Transaction;
+
+const META_FEED: &[u8] = b"feed";
+const PAGE_CHANGES: u32 = 512;
+const RETRY_MS: u64 = 2_000;
+
+/// How far we have read, and when to read on.
+#[derive(Debug, Default)]
+pub(super) struct Feed {
+    position: FeedPosition,
+    due_ms: u64,
+    /// When the reading that is under way began.
+    reading_since_ms: Option<u64>,
+    /// When the last reading began that came to the head; none since this start.
+    head_read_ms: Option<u64>,
+    away: bool,
+    /// Something new was hinted at while a reading was under way.
+    hinted: bool,
+}
+
+impl Feed {
+    pub(super) fn load<S: Store>(tx: &Transaction<S>) -> Result<Self> {
+        let position = match tx.get(Table::Meta, META_FEED)? {
+            Some(bytes) => codec::decode(&bytes)?,
+            None => FeedPosition::default(),
+        };
+        Ok(Self { position, ..Self::default() })
+    }
+
+    pub(super) fn position(&self) -> FeedPosition {
+        self.position
+    }
+
+    /// Something new is likely there: read at once.
+    pub(super) fn hint(&mut self, now_ms: u64) {
+        self.due_ms = self.due_ms.min(now_ms);
+        self.hinted = self.reading_since_ms.is_some();
+    }
+
+    pub(super) fn due_ms(&self) -> u64 {
+        if self.reading_since_ms.is_some() { u64::MAX } else { self.due_ms }
+    }
+
+    /// Whether the feed was read to its head by a reading that began at this time or later.
+    pub(super) fn head_read_since(&self, ms: u64) -> bool {
+        self.head_read_ms.is_some_and(|read| read >= ms)
+    }
+
+    /// Whether the mirror was complete at some time since this start.
+    pub(super) fn is_known(&self) -> bool {
+        self.head_read_ms.is_some()
+    }
+
+    /// Whether the last attempt to read failed.
+    pub(super) fn is_away(&self) -> bool {
+        self.away
+    }
+}
+
+impl<S: Store> Engine<S> {
+    pub(super) fn read_feed_if_due(&mut self) {
+        if self.now.mono_ms < self.feed.due_ms() {
+            return;
+        }
+        self.feed.reading_since_ms = Some(self.now.mono_ms);
+        self.effect(Waiter::Feed, Effect::ReadFeed { after: self.feed.position, limit: PAGE_CHANGES });
+    }
+
+    pub(super) fn feed_read(&mut self, outcome: Outcome) -> Result<()> {
+        let began_ms = self.feed.reading_since_ms.take().unwrap_or(self.now.mono_ms);
+        let pause_ms = if std::mem::take(&mut self.feed.hinted) { 0 } else { self.config.poll_ms };
+        self.feed.due_ms = self.now.mono_ms + pause_ms;
+        match outcome {
+            Outcome::Feed(page) => self.apply_feed(*page, began_ms),
+            Outcome::FeedRestored => {
+                self.feed.position = FeedPosition::default();
+                self.feed.due_ms = self.now.mono_ms;
+                Ok(())
+            }
+            Outcome::Failed(why) => {
+                if !self.feed.away {
+                    self.event(Event::CatalogAway(why));
+                }
+                self.feed.away = true;
+                self.feed.due_ms = self.now.mono_ms + RETRY_MS;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn apply_feed(&mut self, page: FeedPage, began_ms: u64) -> Result<()> {
+        if std::mem::take(&mut self.feed.away) {
+            self.event(Event::CatalogBack);
+            self.queue.wake_waiting();
+        }
+        for change in page.changes {
+            self.apply_change(change)?;
+        }
+        if self.feed.position != page.through {
+            self.feed.position = page.through;
+            self.tx.put(Table::Meta, META_FEED.to_vec(), codec::encode(&page.through)?);
+        }
+        if page.more {
+            self.feed.due_ms = self.now.mono_ms;
+        } else {
+            if self.feed.head_read_ms.is_none() {
+                self.queue.wake_waiting();
+            }
+            self.feed.head_read_ms = Some(began_ms);
+        }
+        Ok(())
+    }
+
+    /// Takes the catalog's word on one item into the mirror.
+    pub(super) fn apply_change(&mut self, change: FeedChange) -> Result<()> {
+        let item = change.item();
+        let before = self.change(&item)?;
+        if before.as_ref().is_some_and(|before| *before == change || is_older(&change, before)) {
+            return Ok(());
+        }
+        self.count_row(before.as_ref(), &change)?;
+        self.tx.put(Table::Rows, item.0.to_vec(), codec::encode(&change)?);
+        if let FeedChange::Row(row) = &change {
+            self.expect_file(row)?;
+        }
+        self.queue.ready(item);
+        Ok(())
+    }
+
+    /// Takes a row that an effect of ours brought back.
+    pub(super) fn apply_row(&mut self, row: CatalogRow) -> Result<()> {
+        self.apply_change(FeedChange::Row(Box::new(row)))
+    }
+
+    fn change(&self, item: &ItemId) -> Result<Option<FeedChange>> {
+        match self.tx.get(Table::Rows, &item.0)? {
+            Some(bytes) => Ok(Some(codec::decode(&bytes)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The item's row in the mirror.
+    pub(super) fn row(&self, item: &ItemId) -> Result<Option<CatalogRow>> {
+        Ok(match self.change(item)? {
+            Some(FeedChange::Row(row)) => Some(*row),
+            _ => None,
+        })
+    }
+
+    /// The record of the item's removal, if it was removed.
+    pub(super) fn removal(&self, item: &ItemId) -> Result<Option<RemovalRecord>> {
+        Ok(match self.change(item)? {
+            Some(FeedChange::Removed(record)) => Some(record),
+            _ => None,
+        })
+    }
+
+    /// A file that is found at the row's path is this item's, unless the path is another's already.
+    fn expect_file(&mut self, row: &CatalogRow) -> Result<()> {
+        if self.tracked(&row.cache_path)?.is_none() {
+            let (path, stat) = (row.cache_path.clone(), FileStat::default());
+            self.track(&Tracked { item: row.item, path, stat, absences: 0 })?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether `news` was overtaken: a feed page that was read before a commit of ours may arrive after its answer.
+fn is_older(news: &FeedChange, known: &FeedChange) -> bool {
+    let (FeedChange::Row(news), FeedChange::Row(known)) = (news, known) else {
+        return matches!((news, known), (FeedChange::Row(_), FeedChange::Removed(_)));
+    };
+    if news.revision == known.revision {
+        return matches!(news.state, RowState::Pending { .. })
+            && !matches!(known.state, RowState::Pending { .. });
+    }
+    known.chain_has(&news.revision) && !news.chain_has(&known.revision)
+}

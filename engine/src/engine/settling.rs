@@ -1,0 +1,417 @@
+//! Which items are not settled, and what to do next for each.
+//!
+//! An item that is not settled is marked in the store until it is, so that a restart looks at it again. Work is
+//! never remembered: it is decided anew from what file, ledger and catalog say.
+
+use super::tasks::Job;
+use super::{Engine, Result};
+use crate::catalog::CatalogRow;
+use crate::entry::{Copy, Entry};
+use crate::ids::{ClientId, ItemId};
+use crate::paths::MediaPath;
+use crate::ports::Event;
+use crate::settle::{Local, Question, Reason, Situation, Verdict, View, settle};
+use crate::store::{Store, Table};
+use crate::transaction::Transaction;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Items on their way to being settled.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// Marked in the store as unsettled.
+    marked: BTreeSet<ItemId>,
+    /// To be looked at now.
+    ready: BTreeSet<ItemId>,
+    /// Waiting for something else to happen; looked at again now and then.
+    waiting: BTreeSet<ItemId>,
+    /// Waiting for a free slot: to upload, to download.
+    slotless: [BTreeSet<ItemId>; 2],
+    /// Nothing to be done until a person or another client acts: does not keep anybody from resting.
+    resting: BTreeMap<ItemId, String>,
+    /// To be looked at again at a time.
+    later: BTreeMap<ItemId, u64>,
+    /// Tasks that failed: how often, and why.
+    failures: BTreeMap<ItemId, (u32, String)>,
+    /// Members that failed to give an item, until when.
+    shunned: BTreeMap<(ItemId, ClientId), u64>,
+    /// Since when an item is wanted here.
+    wanted_ms: BTreeMap<ItemId, u64>,
+    /// Items whose file was there and is gone, and whether our trash is still to be looked through for it.
+    lost: BTreeMap<ItemId, bool>,
+    /// Items whose content changed though their stat did not.
+    stat_unchanged: BTreeSet<ItemId>,
+    sweep_ms: u64,
+}
+
+/// What a task takes one of a limited number of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Slot {
+    Upload = 0,
+    Download = 1,
+}
+
+/// How many items are looked at for one input; the rest follow at once.
+const ITEMS_PER_INPUT: usize = 256;
+/// How often waiting items are looked at again.
+const SWEEP_MS: u64 = 1_000;
+/// After so many failures in a row a task is parked...
+const FAILURES_MAX: u32 = 10;
+/// ...and tried again after this time.
+const PARKED_MS: u64 = 5 * 60_000;
+
+impl Queue {
+    pub(super) fn load<S: Store>(tx: &Transaction<S>) -> Result<Self> {
+        let mut queue = Self::default();
+        let mut from = Vec::new();
+        loop {
+            let page = tx.range(Table::Unsettled, &from, &[], 4096)?;
+            let Some((last, _)) = page.last() else { break };
+            from = [last.as_slice(), &[0]].concat();
+            queue.marked.extend(page.into_iter().filter_map(|(key, _)| Some(ItemId(key.try_into().ok()?))));
+        }
+        queue.ready = queue.marked.clone();
+        Ok(queue)
+    }
+
+    /// Something about the item has changed: look at it.
+    pub(super) fn ready(&mut self, item: ItemId) {
+        self.waiting.remove(&item);
+        self.slotless.iter_mut().for_each(|items| _ = items.remove(&item));
+        self.resting.remove(&item);
+        self.later.remove(&item);
+        self.ready.insert(item);
+    }
+
+    /// Something that many items may wait for has changed.
+    pub(super) fn wake_waiting(&mut self) {
+        self.ready.append(&mut self.waiting);
+    }
+
+    /// So many slots of a kind are free.
+    fn wake_slotless(&mut self, kind: Slot, free: usize) {
+        let items = &mut self.slotless[kind as usize];
+        self.ready.extend(std::iter::from_fn(|| items.pop_first()).take(free));
+    }
+
+    pub(super) fn due_ms(&self, now_ms: u64) -> u64 {
+        if !self.ready.is_empty() {
+            return now_ms;
+        }
+        let sweep_ms = if self.waiting.is_empty() { u64::MAX } else { self.sweep_ms };
+        self.later.values().min().copied().unwrap_or(u64::MAX).min(sweep_ms)
+    }
+
+    /// Nothing is left to do but what somebody else must do.
+    pub(super) fn is_empty(&self) -> bool {
+        let later = self.later.keys().all(|item| self.resting.contains_key(item));
+        let slotless = self.slotless.iter().all(BTreeSet::is_empty);
+        self.ready.is_empty() && self.waiting.is_empty() && slotless && later
+    }
+
+    pub(super) fn later(&mut self, item: ItemId, at_ms: u64) {
+        self.later.insert(item, at_ms);
+    }
+
+    pub(super) fn wait_for_slot(&mut self, kind: Slot, item: ItemId) {
+        self.slotless[kind as usize].insert(item);
+    }
+
+    pub(super) fn waiting_for_slot(&self, kind: Slot) -> usize {
+        self.slotless[kind as usize].len()
+    }
+
+    pub(super) fn set_lost(&mut self, item: ItemId) {
+        self.lost.insert(item, true);
+    }
+
+    pub(super) fn may_be_in_trash(&self, item: &ItemId) -> bool {
+        self.lost.get(item).copied().unwrap_or(false)
+    }
+
+    pub(super) fn not_in_trash(&mut self, item: ItemId) {
+        self.lost.insert(item, false);
+    }
+
+    /// The item's file is there again; whether it was lost.
+    pub(super) fn found(&mut self, item: &ItemId) -> bool {
+        self.lost.remove(item).is_some()
+    }
+
+    pub(super) fn set_stat_unchanged(&mut self, item: ItemId, unchanged: bool) {
+        if unchanged {
+            self.stat_unchanged.insert(item);
+        } else {
+            self.stat_unchanged.remove(&item);
+        }
+    }
+
+    pub(super) fn shun(&mut self, item: ItemId, client: ClientId, until_ms: u64) {
+        self.shunned.insert((item, client), until_ms);
+    }
+
+    pub(super) fn is_shunned(&self, item: ItemId, client: ClientId, now_ms: u64) -> bool {
+        self.shunned.get(&(item, client)).is_some_and(|until| *until > now_ms)
+    }
+
+    /// Since when the item is wanted here; from now on, if it was not.
+    pub(super) fn wanted_since_ms(&mut self, item: ItemId, now_ms: u64) -> u64 {
+        *self.wanted_ms.entry(item).or_insert(now_ms)
+    }
+
+    pub(super) fn succeeded(&mut self, item: &ItemId) {
+        self.failures.remove(item);
+    }
+
+    pub(super) fn unsettled(&self) -> usize {
+        self.marked.len()
+    }
+
+    pub(super) fn resting(&self) -> &BTreeMap<ItemId, String> {
+        &self.resting
+    }
+
+    pub(super) fn failures(&self) -> &BTreeMap<ItemId, (u32, String)> {
+        &self.failures
+    }
+
+    fn forget(&mut self, item: &ItemId) {
+        self.failures.remove(item);
+        self.wanted_ms.remove(item);
+        self.lost.remove(item);
+        self.stat_unchanged.remove(item);
+    }
+}
+
+impl<S: Store> Engine<S> {
+    /// Looks at the items that are ready, as many as one input may.
+    pub(super) fn settle_some(&mut self) -> Result<()> {
+        let now_ms = self.now.mono_ms;
+        self.task_timers()?;
+        let due: Vec<_> =
+            self.queue.later.iter().filter(|(_, at)| **at <= now_ms).map(|(item, _)| *item).collect();
+        for item in due {
+            self.queue.ready(item);
+        }
+        if now_ms >= self.queue.sweep_ms {
+            self.queue.sweep_ms = now_ms + SWEEP_MS;
+            self.queue.shunned.retain(|_, until| *until > now_ms);
+            self.queue.wake_waiting();
+        }
+        for kind in [Slot::Upload, Slot::Download] {
+            let free = self.free_slots(kind);
+            self.queue.wake_slotless(kind, free);
+        }
+        self.mark_ready();
+        for _ in 0..ITEMS_PER_INPUT {
+            let Some(item) = self.queue.ready.pop_first() else { break };
+            if !self.tasks.contains_key(&item) {
+                self.settle_item(item)?;
+            }
+        }
+        self.mark_ready();
+        Ok(())
+    }
+
+    /// Whatever is to be looked at is marked in the store, in the transaction that made it so.
+    fn mark_ready(&mut self) {
+        let fresh: Vec<_> = self.queue.ready.difference(&self.queue.marked).copied().collect();
+        for item in fresh {
+            self.queue.marked.insert(item);
+            self.tx.put(Table::Unsettled, item.0.to_vec(), Vec::new());
+        }
+    }
+
+    fn settle_item(&mut self, item: ItemId) -> Result<()> {
+        // A verdict that only changes what we know is followed by another look; four are more than any item needs.
+        for _ in 0..4 {
+            let entry = self.own_entry(&item)?;
+            let row = self.row(&item)?;
+            if let Some(to) = self.misplaced(&entry, row.as_ref()) {
+                return self.put_in_place(item, &entry, to);
+            }
+            let verdict = self.verdict(&item, &entry, row.as_ref())?;
+            if !self.act(item, entry, row, verdict)? {
+                return Ok(());
+            }
+        }
+        self.queue.waiting.insert(item);
+        Ok(())
+    }
+
+    fn verdict(&self, item: &ItemId, entry: &Entry, row: Option<&CatalogRow>) -> Result<Verdict> {
+        let copy = entry.copy.as_ref();
+        let removal = self.removal(item)?;
+        if row.is_none() && removal.is_none() && copy.is_none() {
+            return Ok(Verdict::Settled);
+        }
+        let local = match copy.and_then(|copy| copy.held.as_ref()) {
+            _ if self.watch.is_unknown(item) || !self.watch.is_known() => Local::Unknown,
+            Some(held) => Local::File(held.content),
+            None => Local::Absent,
+        };
+        let catalog = match (row, &removal) {
+            (Some(row), _) => View::Row(row),
+            (None, Some(record)) => View::Gone(Some(record)),
+            (None, None) if self.feed.is_known() => View::Gone(None),
+            (None, None) => View::Unknown,
+        };
+        let owner_live = match row.map(|row| row.state) {
+            Some(crate::catalog::RowState::Pending { owner }) => self.live().contains(&owner),
+            _ => false,
+        };
+        Ok(settle(&Situation {
+            local,
+            stat_unchanged: self.queue.stat_unchanged.contains(item),
+            copy,
+            catalog,
+            me: self.config.me,
+            owner_live,
+            wanted: true,
+            object_sound: true,
+            manual_import: self.config.manual_import,
+            behind: false,
+        }))
+    }
+
+    /// Acts on a verdict; true if the item is to be looked at again at once.
+    fn act(&mut self, item: ItemId, entry: Entry, row: Option<CatalogRow>, verdict: Verdict) -> Result<bool> {
+        match verdict {
+            Verdict::Settled | Verdict::Record => self.settled(item),
+            Verdict::Wait(reason) => self.wait(item, reason),
+            Verdict::Hold(question) => self.ask_person(item, question),
+            Verdict::Adopt(base) => {
+                self.adopt(item, entry, base);
+                return Ok(true);
+            }
+            Verdict::Drop => {
+                self.drop_entry(item, entry, row.map(|row| row.cache_path))?;
+                return Ok(true);
+            }
+            Verdict::NewItem => {
+                self.become_new_item(item, entry)?;
+                return Ok(true);
+            }
+            Verdict::Import | Verdict::OfferAgain => self.begin_import(item, &entry)?,
+            Verdict::Complete | Verdict::Upload | Verdict::UploadAgain => {
+                self.begin_upload(item, entry, row)?
+            }
+            Verdict::Download => self.begin_download(item, &entry, row)?,
+            Verdict::Conflict | Verdict::Heal => self.begin_set_aside(item, &entry, 1)?,
+            Verdict::Trash => self.begin_trash(item, &entry),
+            Verdict::OfferLost => {
+                let text = "the catalog is older than this copy";
+                self.queue.resting.insert(item, text.into());
+            }
+        }
+        Ok(false)
+    }
+
+    fn settled(&mut self, item: ItemId) {
+        self.queue.forget(&item);
+        if self.queue.marked.remove(&item) {
+            self.tx.remove(Table::Unsettled, item.0.to_vec());
+        }
+    }
+
+    fn wait(&mut self, item: ItemId, reason: Reason) {
+        let for_others = match reason {
+            Reason::FileUnknown | Reason::CatalogUnknown | Reason::Pending => None,
+            Reason::PendingRepair => {
+                Some("the client that was uploading it is away, and its content is not here")
+            }
+            Reason::Unexplained => Some("its catalog row is gone without a record of its removal"),
+            Reason::ManualImport => Some("waits to be imported by hand"),
+        };
+        match for_others {
+            // The file is not there to be judged again until somebody changes it.
+            None if reason == Reason::FileUnknown && self.watch.is_known() && self.watch.is_quiet() => {
+                self.queue.resting.insert(item, "its file cannot be read".into());
+            }
+            None => {
+                self.queue.waiting.insert(item);
+            }
+            Some(text) => {
+                self.queue.resting.insert(item, text.into());
+            }
+        }
+    }
+
+    fn ask_person(&mut self, item: ItemId, question: Question) {
+        let text = match question {
+            Question::GoBack => {
+                "the file is an earlier content of its own history; save it anew to go back to it"
+            }
+            Question::OnlyCopy => "the only copy of an item that is not uploaded would be replaced",
+        };
+        self.queue.resting.insert(item, text.into());
+        self.event(Event::Asking(item, text.into()));
+    }
+
+    fn adopt(&mut self, item: ItemId, mut entry: Entry, base: crate::catalog::ChainLink) {
+        let copy = entry.copy.get_or_insert_with(Copy::default);
+        let after = copy.line.iter().position(|link| link.revision == base.revision).map(|at| at + 1);
+        copy.line.drain(..after.unwrap_or(copy.line.len()));
+        copy.base = Some(base);
+        entry.claims.clear();
+        self.stage(item, entry);
+    }
+
+    fn drop_entry(&mut self, item: ItemId, entry: Entry, path: Option<MediaPath>) -> Result<()> {
+        let held = entry.copy.as_ref().and_then(|copy| copy.held.as_ref()).map(|held| held.path.clone());
+        for path in held.into_iter().chain(path) {
+            self.untrack(&item, &path)?;
+        }
+        if !entry.is_tombstone() {
+            self.stage(item, Entry { copy: None, claims: Vec::new(), ..entry });
+        }
+        self.settled(item);
+        Ok(())
+    }
+
+    /// The file of a removed item that holds something nobody has: it goes on as an item of its own.
+    fn become_new_item(&mut self, item: ItemId, entry: Entry) -> Result<()> {
+        let Some(held) = entry.copy.as_ref().and_then(|copy| copy.held.clone()) else { return Ok(()) };
+        let stat = self.tracked(&held.path)?.map(|tracked| tracked.stat).unwrap_or_default();
+        self.drop_entry(item, entry, None)?;
+        self.saw_new_file(held.path, held.content, stat)
+    }
+
+    /// Where the item's file belongs, if it is elsewhere.
+    fn misplaced(&self, entry: &Entry, row: Option<&CatalogRow>) -> Option<MediaPath> {
+        let held = entry.copy.as_ref()?.held.as_ref()?;
+        let row = row?;
+        let kept =
+            matches!(row.state, crate::catalog::RowState::Active | crate::catalog::RowState::Pending { .. });
+        let assigned = kept && held.path != row.cache_path;
+        assigned.then(|| row.cache_path.clone())
+    }
+
+    fn put_in_place(&mut self, item: ItemId, entry: &Entry, to: MediaPath) -> Result<()> {
+        let Some(held) = entry.copy.as_ref().and_then(|copy| copy.held.as_ref()) else { return Ok(()) };
+        if self.watch.is_unknown(&item) || !self.watch.is_known() || !self.claim_path(&item, &to)? {
+            self.queue.waiting.insert(item);
+            return Ok(());
+        }
+        let job = Job::Move { path: held.path.clone(), to };
+        self.begin(item, held.content, job);
+        Ok(())
+    }
+
+    /// A task has failed: again later, each time later, and after the last time much later.
+    pub(super) fn failed(&mut self, item: ItemId, why: String) {
+        let (count, text) = self.queue.failures.entry(item).or_default();
+        *count += 1;
+        *text = why.clone();
+        let count = *count;
+        if count >= FAILURES_MAX {
+            self.queue.failures.remove(&item);
+            self.queue.resting.insert(item, format!("parked: {why}"));
+            self.queue.later.insert(item, self.now.mono_ms + PARKED_MS);
+            self.event(Event::Parked(item, why));
+        } else {
+            let delay_ms = 250u64 << count.min(7);
+            self.queue.later.insert(item, self.now.mono_ms + delay_ms);
+            self.event(Event::Failing(item, why));
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! tcat's protocol as a pure state machine: no I/O, clock, thread or randomness of its own.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod batch;
+pub mod catalog;
+pub mod claims;
+pub mod clock;
+pub mod codec;
+pub mod content;
+pub mod engine;
+pub mod entry;
+pub mod ids;
+pub mod message;
+pub mod observation;
+pub mod outboard;
+pub mod paths;
+pub mod ports;
+pub mod settle;
+pub mod store;
+pub mod transaction;

@@ -1,0 +1,154 @@
+//! What nodes say to each other, and its frame.
+//!
+//! A frame is `version: u8, kind: u8, body`; the body is the message's fields by the [codec](crate::codec), and may
+//! be longer than this version knows. An unknown kind is ignored. Over all transports frames are at most
+//! [`FRAME_BYTES_MAX`] long.
+
+use crate::batch::Batch;
+use crate::catalog::FeedPosition;
+use crate::clock::{Stamp, VersionVector};
+use crate::codec::{self, CodecError};
+use crate::ids::ClientId;
+use serde::{Deserialize, Serialize};
+
+/// The version of the protocol that this code speaks.
+pub const PROTOCOL_VERSION: u8 = 1;
+/// The longest frame, in bytes.
+pub const FRAME_BYTES_MAX: usize = 4 << 20;
+/// The most entry bytes that a sender puts in one page; a page holds at least one batch.
+pub const PAGE_BYTES: usize = 512 << 10;
+
+/// A sign of life: what the sender knows, and what it has heard.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// A random number of this start of the sender.
+    pub start: u64,
+    /// Counts this start's heartbeats.
+    pub beat: u64,
+    /// The sender's name, for people.
+    pub name: String,
+    /// How far the sender knows every ledger.
+    pub vector: VersionVector,
+    /// How far the sender has read the catalog.
+    pub feed: FeedPosition,
+    /// Whether the sender has nothing left to do.
+    pub idle: bool,
+    /// The (start, beat) last heard from the receiver: tells it that it is heard.
+    pub echo: Option<(u64, u64)>,
+}
+
+/// Asks for the entries of one ledger after a stamp.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Fetch {
+    /// Whose ledger.
+    pub owner: ClientId,
+    /// What the asker has.
+    pub after: Stamp,
+}
+
+/// A part of one ledger, in dot order.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Page {
+    /// Whose ledger.
+    pub owner: ClientId,
+    /// The page holds everything that counts after this...
+    pub after: Stamp,
+    /// ...up to this.
+    pub through: Stamp,
+    /// The signed batches.
+    pub batches: Vec<Batch>,
+    /// Whether the sender has more after `through`.
+    pub more: bool,
+}
+
+/// The answer to a probe: the sender has scanned, read the feed to its head and come to rest since it was asked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Rest {
+    /// The probe's number.
+    pub nonce: u64,
+    /// What the sender knew when it came to rest.
+    pub vector: VersionVector,
+    /// How far it had read the catalog.
+    pub feed: FeedPosition,
+}
+
+/// One message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message {
+    /// A sign of life.
+    Heartbeat(Heartbeat),
+    /// Asks for a page.
+    Fetch(Fetch),
+    /// A page, asked for or pushed.
+    Page(Page),
+    /// Asks the receiver to scan, read the feed, come to rest and say so. The number names the question.
+    Probe(u64),
+    /// Answers a probe.
+    Rest(Rest),
+}
+
+impl Message {
+    /// The message's frame.
+    pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        let (kind, body) = match self {
+            Message::Heartbeat(body) => (1, codec::encode(body)?),
+            Message::Fetch(body) => (2, codec::encode(body)?),
+            Message::Page(body) => (3, codec::encode(body)?),
+            Message::Probe(body) => (4, codec::encode(body)?),
+            Message::Rest(body) => (5, codec::encode(body)?),
+        };
+        let mut frame = vec![PROTOCOL_VERSION, kind];
+        frame.extend_from_slice(&body);
+        if frame.len() > FRAME_BYTES_MAX {
+            return Err(CodecError(format!("a frame of {} bytes is too long", frame.len())));
+        }
+        Ok(frame)
+    }
+
+    /// Reads a frame; none for a kind that a newer version has brought.
+    pub fn decode(frame: &[u8]) -> Result<Option<Self>, CodecError> {
+        if frame.len() > FRAME_BYTES_MAX {
+            return Err(CodecError(format!("a frame of {} bytes is too long", frame.len())));
+        }
+        let [version, kind, body @ ..] = frame else { return Err(CodecError("an empty frame".into())) };
+        if *version != PROTOCOL_VERSION {
+            return Err(CodecError(format!("protocol version {version}; this is {PROTOCOL_VERSION}")));
+        }
+        Ok(Some(match kind {
+            1 => Message::Heartbeat(codec::decode_prefix(body)?.0),
+            2 => Message::Fetch(codec::decode_prefix(body)?.0),
+            3 => Message::Page(codec::decode_prefix(body)?.0),
+            4 => Message::Probe(codec::decode_prefix(body)?.0),
+            5 => Message::Rest(codec::decode_prefix(body)?.0),
+            _ => return Ok(None),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quickcheck::QuickCheck;
+
+    #[test]
+    fn frames_read_back_and_may_have_grown() {
+        let fetch = Message::Fetch(Fetch { owner: ClientId([1; 32]), after: Stamp::default() });
+        let mut frame = fetch.encode().unwrap();
+        assert_eq!(Message::decode(&frame).unwrap(), Some(fetch.clone()));
+        frame.push(9);
+        assert_eq!(Message::decode(&frame).unwrap(), Some(fetch));
+        assert_eq!(Message::decode(&[PROTOCOL_VERSION, 200, 1]).unwrap(), None);
+        assert!(Message::decode(&[PROTOCOL_VERSION + 1, 2]).is_err());
+    }
+
+    #[test]
+    fn arbitrary_frames_never_panic() {
+        fn law(kind: u8, body: Vec<u8>) -> bool {
+            let mut frame = vec![PROTOCOL_VERSION, kind % 6];
+            frame.extend(body);
+            let _ = Message::decode(&frame);
+            true
+        }
+        QuickCheck::new().tests(5000).quickcheck(law as fn(_, _) -> bool);
+    }
+}

@@ -1,0 +1,110 @@
+//! What the engine keeps across a crash, behind one synchronous, transactional trait.
+//!
+//! The engine decides keys and values; a store only orders, keeps and returns them. Production (redb on disk) and
+//! simulation (redb on a simulated disk, or [`MemoryStore`]) run the same engine over it.
+
+use std::collections::BTreeMap;
+
+/// The ordered maps that a store keeps. The number is part of the disk format.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Table {
+    /// Single values: our identity, vector, feed position.
+    Meta = 0,
+    /// (item, owner) -> entry with its dot.
+    Entries = 1,
+    /// (owner, stamp) -> item: every ledger in dot order.
+    EntryOrder = 2,
+    /// (owner, stamp of its first entry) -> signed batch without the entries.
+    Batches = 3,
+    /// item -> catalog row or removal record: the mirror of the catalog.
+    Rows = 4,
+    /// folded path -> item: which file of this cache is which item.
+    Paths = 5,
+    /// item -> nothing: items that settle has yet to look at.
+    Unsettled = 6,
+    /// task key -> journal of a task that survives a crash.
+    Tasks = 7,
+    /// (BLAKE3, item) -> nothing: which of our files hold a content.
+    Contents = 8,
+}
+
+impl Table {
+    /// All tables, in the order of their numbers.
+    pub const ALL: [Table; 9] = [
+        Table::Meta,
+        Table::Entries,
+        Table::EntryOrder,
+        Table::Batches,
+        Table::Rows,
+        Table::Paths,
+        Table::Unsettled,
+        Table::Tasks,
+        Table::Contents,
+    ];
+}
+
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
+/// One write: the value to keep under a key, or none to remove it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// The table.
+    pub table: Table,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The new value; `None` removes the key, if it is there.
+    pub value: Option<Vec<u8>>,
+}
+
+/// A store that failed. The engine stops on it: nothing that it would do next could be kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the node database failed: {0}")]
+pub struct StoreError(pub String);
+
+/// An ordered, transactional, durable key-value store.
+pub trait Store {
+    /// The value under `key`.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Up to `limit` pairs with `from <= key < to`, in byte order of keys; an empty `to` means no upper bound.
+    fn range(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError>;
+
+    /// Applies all changes, in order, or none; when it returns they survive power loss.
+    fn commit(&mut self, changes: Vec<Change>) -> Result<(), StoreError>;
+}
+
+/// A store that forgets everything when it is dropped: for tests and the simulator's light mode.
+#[derive(Clone, Default, Debug)]
+pub struct MemoryStore {
+    tables: BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>,
+}
+
+impl Store for MemoryStore {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.tables.get(&table).and_then(|map| map.get(key)).cloned())
+    }
+
+    fn range(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
+        let Some(map) = self.tables.get(&table) else { return Ok(Vec::new()) };
+        let below_to = |key: &[u8]| to.is_empty() || key < to;
+        Ok(map
+            .range(from.to_vec()..)
+            .take_while(|(key, _)| below_to(key))
+            .take(limit)
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect())
+    }
+
+    fn commit(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
+        for Change { table, key, value } in changes {
+            let map = self.tables.entry(table).or_default();
+            match value {
+                Some(value) => map.insert(key, value),
+                None => map.remove(&key),
+            };
+        }
+        Ok(())
+    }
+}

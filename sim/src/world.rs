@@ -1,0 +1,389 @@
+//! The world: nodes, the network between them, and time.
+
+use crate::catalog::Catalog;
+use crate::folder::Folder;
+use crate::random::Random;
+use std::collections::BTreeMap;
+use tcat_engine::batch::{Keys, Signature};
+use tcat_engine::content::{Blake3, Content, Md5};
+use tcat_engine::engine::{Config, Engine};
+use tcat_engine::ids::ClientId;
+use tcat_engine::message::Message;
+use tcat_engine::observation::FileStat;
+use tcat_engine::paths::MediaPath;
+use tcat_engine::ports::{Effect, EffectId, Event, Input, Now, Outcome, Output};
+use tcat_engine::store::MemoryStore;
+
+/// What the network does to messages.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    /// How many of a thousand messages are lost.
+    pub loss_permille: u64,
+    /// How many of a thousand messages come twice.
+    pub twice_permille: u64,
+    /// The longest delay: messages overtake each other within it.
+    pub delay_ms_max: u64,
+}
+
+/// A world of nodes with one catalog.
+pub struct World {
+    /// The catalog and the objects.
+    pub catalog: Catalog,
+    /// What the network does.
+    pub weather: Weather,
+    /// Every line that nodes said to people, with time and node.
+    pub log: Vec<(u64, usize, Event)>,
+    /// Every content that a person saved, and where; not those that the same person has overwritten since, on the
+    /// same node, before anything else took their place.
+    pub saved: Vec<(usize, Content)>,
+    nodes: Vec<Node>,
+    now_ms: u64,
+    random: Random,
+    happenings: BTreeMap<(u64, u64), Happening>,
+    sequence: u64,
+}
+
+struct Node {
+    id: ClientId,
+    engine: Option<Engine<MemoryStore>>,
+    /// What survived the crash.
+    store: MemoryStore,
+    folder: Folder,
+    /// Counts starts: what was under way for an earlier one comes to nothing.
+    life: u64,
+    wake_ms: u64,
+    rested: Option<u64>,
+}
+
+enum Happening {
+    Arrives { to: usize, from: ClientId, frame: Vec<u8> },
+    Runs { node: usize, life: u64, id: EffectId, effect: Effect },
+    Input { node: usize, life: u64, input: Box<Input> },
+    Scan { node: usize, life: u64 },
+    Look { node: usize, life: u64, paths: Vec<MediaPath> },
+}
+
+/// Keys for a world without liars: a tag that names the signer.
+struct PaperKeys(ClientId);
+
+impl Keys for PaperKeys {
+    fn sign(&self, bytes: &[u8]) -> Signature {
+        tag(&self.0, bytes)
+    }
+    fn verify(&self, client: &ClientId, bytes: &[u8], signature: &Signature) -> bool {
+        tag(client, bytes) == *signature
+    }
+}
+
+fn tag(client: &ClientId, bytes: &[u8]) -> Signature {
+    let mut out = [0; 64];
+    blake3::Hasher::new_keyed(&client.0).update(bytes).finalize_xof().fill(&mut out);
+    Signature(out)
+}
+
+/// The content number `n`: different numbers, different bytes.
+pub fn content(n: u64) -> Content {
+    let digest = *blake3::hash(&n.to_le_bytes()).as_bytes();
+    let mut md5 = [0; 16];
+    md5.copy_from_slice(&digest[16..]);
+    Content { md5: Md5(md5), size: n, blake3: Some(Blake3(digest)) }
+}
+
+impl World {
+    /// A world of `nodes` nodes, all running and connected.
+    pub fn new(seed: u64, nodes: usize, weather: Weather) -> Self {
+        let node = |n: usize| Node {
+            id: ClientId([n as u8 + 1; 32]),
+            engine: None,
+            store: MemoryStore::default(),
+            folder: Folder::default(),
+            life: 0,
+            wake_ms: u64::MAX,
+            rested: None,
+        };
+        let mut world = World {
+            catalog: Catalog::default(),
+            weather,
+            log: Vec::new(),
+            saved: Vec::new(),
+            nodes: (0..nodes).map(node).collect(),
+            now_ms: 1_000,
+            random: Random::new(seed),
+            happenings: BTreeMap::new(),
+            sequence: 0,
+        };
+        (0..nodes).for_each(|n| world.start(n));
+        world
+    }
+
+    /// The time, in milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// A node's files.
+    pub fn folder(&self, node: usize) -> &Folder {
+        &self.nodes[node].folder
+    }
+
+    /// A node's engine, while it runs.
+    pub fn engine(&self, node: usize) -> Option<&Engine<MemoryStore>> {
+        self.nodes[node].engine.as_ref()
+    }
+
+    /// A number below `bound` from the world's own chance.
+    pub fn chance(&mut self, bound: u64) -> u64 {
+        self.random.below(bound)
+    }
+
+    /// Starts a node over what its last life left in its store.
+    pub fn start(&mut self, n: usize) {
+        let random = self.random.next_u64();
+        let now = self.clock();
+        let node = &mut self.nodes[n];
+        node.life += 1;
+        let config = Config {
+            me: node.id,
+            name: format!("node{}", n + 1),
+            source_server: format!("node{}", n + 1),
+            lease_ms: 2_000,
+            quiet_ms: 500,
+            poll_ms: 500,
+            listen_ms: 100,
+            scan_interval_ms: 20_000,
+            uploads_max: 4,
+            downloads_max: 8,
+            manual_import: false,
+        };
+        let store = std::mem::take(&mut node.store);
+        let keys = Box::new(PaperKeys(node.id));
+        match Engine::open(store, config, keys, now, random) {
+            Ok(engine) => node.engine = Some(engine),
+            Err(error) => panic!("node {n} does not start: {error}"),
+        }
+        self.drain(n);
+        for other in 0..self.nodes.len() {
+            if other != n && self.nodes[other].engine.is_some() {
+                self.input(n, Input::Connected(self.nodes[other].id));
+                self.input(other, Input::Connected(self.nodes[n].id));
+            }
+        }
+    }
+
+    /// Kills a node: only what its store and its folder hold survives.
+    pub fn crash(&mut self, n: usize) {
+        let Some(engine) = self.nodes[n].engine.take() else { return };
+        let id = self.nodes[n].id;
+        self.nodes[n].store = engine.into_store();
+        self.nodes[n].life += 1;
+        self.nodes[n].folder.crash();
+        self.nodes[n].wake_ms = u64::MAX;
+        for other in 0..self.nodes.len() {
+            if other != n {
+                self.input(other, Input::Disconnected(id));
+            }
+        }
+    }
+
+    /// A person saves a file; the node's watcher sees it if it runs.
+    pub fn save(&mut self, n: usize, path: &str, content: Content) {
+        let Ok(path) = MediaPath::parse(path) else { return };
+        let overwritten = self.nodes[n].folder.contents().get(&path).copied().copied();
+        self.saved.retain(|(author, saved)| *author != n || Some(*saved) != overwritten);
+        self.nodes[n].folder.save(path.clone(), content);
+        self.saved.push((n, content));
+        let life = self.nodes[n].life;
+        self.later(300, Happening::Look { node: n, life, paths: vec![path] });
+    }
+
+    /// A person deletes a file; the node's watcher sees it if it runs.
+    pub fn delete(&mut self, n: usize, path: &str) {
+        let Ok(path) = MediaPath::parse(path) else { return };
+        self.nodes[n].folder.remove(&path);
+        let life = self.nodes[n].life;
+        self.later(300, Happening::Look { node: n, life, paths: vec![path] });
+    }
+
+    /// Runs for a time.
+    pub fn run_for(&mut self, ms: u64) {
+        let end_ms = self.now_ms + ms;
+        while self.step(end_ms) {}
+        self.now_ms = end_ms;
+    }
+
+    /// Runs until a node says that nothing is left to settle anywhere; false if that takes longer than `ms`.
+    pub fn run_until_rested(&mut self, n: usize, ms: u64) -> bool {
+        let end_ms = self.now_ms + ms;
+        self.nodes[n].rested = None;
+        self.input(n, Input::Wait(end_ms));
+        while self.nodes[n].rested != Some(end_ms) {
+            if !self.step(end_ms) {
+                self.input(n, Input::WaitCancelled(end_ms));
+                return false;
+            }
+        }
+        true
+    }
+
+    fn clock(&self) -> Now {
+        Now { mono_ms: self.now_ms, wall_ms: 1_700_000_000_000 + self.now_ms }
+    }
+
+    fn later(&mut self, ms: u64, happening: Happening) {
+        self.sequence += 1;
+        self.happenings.insert((self.now_ms + ms, self.sequence), happening);
+    }
+
+    /// Lets the next thing happen, if it happens before `end_ms`.
+    fn step(&mut self, end_ms: u64) -> bool {
+        let next = self.happenings.first_key_value().map_or(u64::MAX, |((at, _), _)| *at);
+        let (wake_ms, waking) =
+            self.nodes.iter().enumerate().map(|(n, node)| (node.wake_ms, n)).min().unwrap_or((u64::MAX, 0));
+        if next.min(wake_ms) >= end_ms {
+            return false;
+        }
+        if wake_ms < next {
+            self.now_ms = self.now_ms.max(wake_ms);
+            self.input(waking, Input::Tick);
+        } else if let Some(((at, _), happening)) = self.happenings.pop_first() {
+            self.now_ms = self.now_ms.max(at);
+            self.happen(happening);
+        }
+        true
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Arrives { to, from, frame } => {
+                if let Ok(Some(message)) = Message::decode(&frame) {
+                    self.input(to, Input::Message(from, message));
+                }
+            }
+            Happening::Input { node, life, input } if self.nodes[node].life == life => {
+                self.input(node, *input)
+            }
+            Happening::Runs { node, life, id, effect } if self.nodes[node].life == life => {
+                let outcome = self.perform(node, effect);
+                let ms = self.random.below(20);
+                self.later(ms, Happening::Input { node, life, input: Box::new(Input::Done(id, outcome)) });
+            }
+            Happening::Scan { node, life } if self.nodes[node].life == life => self.scan(node, life),
+            Happening::Look { node, life, paths } if self.nodes[node].life == life => {
+                let observations = paths.iter().map(|path| self.nodes[node].folder.look(path)).collect();
+                let input = Input::Observed { since_ms: self.now_ms, observations };
+                let ms = self.random.below(50);
+                self.later(ms, Happening::Input { node, life, input: Box::new(input) });
+            }
+            // Meant for an earlier life of the node.
+            _ => {}
+        }
+    }
+
+    fn scan(&mut self, node: usize, life: u64) {
+        let (observations, coverage) = self.nodes[node].folder.scan();
+        let ms = self.random.below(200);
+        for page in observations.chunks(512) {
+            let input = Input::Observed { since_ms: self.now_ms, observations: page.to_vec() };
+            self.later(ms, Happening::Input { node, life, input: Box::new(input) });
+        }
+        self.later(ms, Happening::Input { node, life, input: Box::new(Input::Scanned(coverage)) });
+    }
+
+    fn input(&mut self, n: usize, input: Input) {
+        let now = self.clock();
+        let Some(engine) = &mut self.nodes[n].engine else { return };
+        if let Err(error) = engine.handle(now, input) {
+            panic!("node {n} stopped at {}: {error}", self.now_ms);
+        }
+        self.drain(n);
+    }
+
+    fn drain(&mut self, n: usize) {
+        while let Some(output) = self.nodes[n].engine.as_mut().and_then(Engine::poll_output) {
+            self.output(n, output);
+        }
+    }
+
+    fn output(&mut self, n: usize, output: Output) {
+        let life = self.nodes[n].life;
+        match output {
+            Output::Send(to, message) => self.send(n, to, &message),
+            Output::Effect(id, effect) => {
+                let ms = 1 + self.random.below(100);
+                self.later(ms, Happening::Runs { node: n, life, id, effect });
+            }
+            Output::ScanAll => {
+                let ms = 1 + self.random.below(50);
+                self.later(ms, Happening::Scan { node: n, life });
+            }
+            Output::Look(paths) => {
+                let ms = 1 + self.random.below(20);
+                self.later(ms, Happening::Look { node: n, life, paths });
+            }
+            Output::Rested(id) => self.nodes[n].rested = Some(id),
+            Output::Event(event) => self.log.push((self.now_ms, n, event)),
+            Output::WakeAt(ms) => self.nodes[n].wake_ms = ms,
+        }
+    }
+
+    fn send(&mut self, n: usize, to: ClientId, message: &Message) {
+        let Some(to) = self.nodes.iter().position(|node| node.id == to) else { return };
+        let frame = match message.encode() {
+            Ok(frame) => frame,
+            Err(error) => panic!("a message that cannot be sent: {error}"),
+        };
+        let copies = match () {
+            () if self.random.permille(self.weather.loss_permille) => 0,
+            () if self.random.permille(self.weather.twice_permille) => 2,
+            () => 1,
+        };
+        for _ in 0..copies {
+            let ms = 1 + self.random.below(self.weather.delay_ms_max);
+            let (from, frame) = (self.nodes[n].id, frame.clone());
+            self.later(ms, Happening::Arrives { to, from, frame });
+        }
+    }
+
+    fn perform(&mut self, n: usize, effect: Effect) -> Outcome {
+        let done = Outcome::Done { stat: FileStat::default() };
+        match effect {
+            Effect::ReadFeed { after, limit } => {
+                Outcome::Feed(Box::new(self.catalog.read_feed(after, limit)))
+            }
+            Effect::Create(new) => Outcome::Created(self.catalog.create(&new)),
+            Effect::Intend(_) => done,
+            Effect::Put { object, path } => match self.nodes[n].folder.contents().get(&path) {
+                Some(content) if content.same_as(&object.content) => {
+                    if self.catalog.put(object.id, object.content) { done } else { Outcome::Occupied }
+                }
+                Some(_) => Outcome::Changed,
+                None => Outcome::Missing,
+            },
+            Effect::Commit(commit) => Outcome::Committed(self.catalog.commit(&commit)),
+            Effect::Get { object, content } => match self.catalog.get(object) {
+                Some(got) if got.same_as(&content) => {
+                    self.nodes[n].folder.add_partial(&content);
+                    done
+                }
+                Some(_) => Outcome::Corrupt,
+                None => Outcome::Missing,
+            },
+            Effect::Fetch { from, content, .. } => self.fetch(n, from, &content),
+            Effect::Untrash { content } => self.nodes[n].folder.untrash(&content),
+            Effect::Publish(publish) => self.nodes[n].folder.publish(&publish),
+            Effect::Trash { path, content } => self.nodes[n].folder.to_trash(&path, &content),
+            Effect::SetAside { path, content, to } => self.nodes[n].folder.rename(&path, Some(&content), &to),
+            Effect::Move { path, to } => self.nodes[n].folder.rename(&path, None, &to),
+        }
+    }
+
+    fn fetch(&mut self, n: usize, from: ClientId, content: &Content) -> Outcome {
+        let source = self.nodes.iter().find(|node| node.id == from && node.engine.is_some());
+        let Some(source) = source else { return Outcome::Failed("cannot be reached".into()) };
+        if !source.folder.contents().values().any(|held| held.same_as(content)) {
+            return Outcome::Missing;
+        }
+        self.nodes[n].folder.add_partial(content);
+        Outcome::Done { stat: FileStat::default() }
+    }
+}
