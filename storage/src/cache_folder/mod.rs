@@ -1,0 +1,262 @@
+//! The cache folder: real files in real folders, where a person works and tcat publishes.
+//!
+//! What holds always: only `.tcat/` is ours; nothing else is ever replaced or removed except by a rename that loses
+//! nothing (into trash, to a conflict name, or to a swap name that a journal explains); a file has its final name
+//! only when it is whole; no symbolic link below the root is followed; every step that a crash could cut in two is
+//! journalled in `.tcat/tmp` first and finished or undone by [`CacheFolder::recover`]. Not here: what should be
+//! published where (the engine), watching for changes (`scanner`), filling partial files (the transfers).
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `root` | makes and opens the folder: marker, lock, probe |
+//! | `temp` | partial files in `.tcat/tmp` |
+//! | `publish` | puts a whole partial under its final name |
+//! | `swap` | the exchange with what is there, and what becomes of what came out |
+//! | `journal`, `recover` | what survives a crash, and how it is finished |
+//! | `trash` | `.tcat/trash/DATE/PATH` |
+//! | `moves` | renames, and setting a conflicting file aside |
+
+mod error;
+mod journal;
+mod moves;
+mod publish;
+mod recover;
+mod root;
+mod swap;
+mod temp;
+#[cfg(test)]
+mod tests;
+mod trash;
+
+pub use error::FolderError;
+pub use moves::{Moved, SetAside};
+pub use publish::{Expected, Publish, Published};
+pub use recover::Recovered;
+pub use root::{Abilities, Marker, RootError};
+pub use temp::Partial;
+pub use trash::{Expired, Restored, TrashEntry, Trashed};
+
+use crate::platform::{FileKind, FileLock, Folder, Looked};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tcat_engine::paths::{FoldedPath, MediaPath, OWN_FOLDER};
+
+/// How often a step is tried again that another program got in the way of.
+const ATTEMPTS_MAX: u32 = 16;
+
+/// How many names are tried for a version beside a file, or for a file in trash.
+const NAMES_MAX: u32 = 1000;
+
+type StopHook = Box<dyn Fn(&'static str) -> bool + Send + Sync>;
+type NowHook = Box<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// One open media folder, ours alone while it lives. All its methods block on the disk and may be called from
+/// several threads; two steps on one path at a time are refused ([`FolderError::Busy`]).
+pub struct CacheFolder {
+    root: PathBuf,
+    marker: Marker,
+    created: Timestamp,
+    top: Folder,
+    temp: Folder,
+    trash: Folder,
+    abilities: Abilities,
+    busy: Mutex<BTreeSet<FoldedPath>>,
+    stop: Option<StopHook>,
+    now: NowHook,
+    _lock: FileLock,
+}
+
+impl CacheFolder {
+    /// The root, absolute and without links.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whose folder it is.
+    pub fn marker(&self) -> &Marker {
+        &self.marker
+    }
+
+    /// When the marker was made: a root that is older than the node database was not made for it.
+    pub fn created(&self) -> Timestamp {
+        self.created
+    }
+
+    /// What this file system can do, as tried when the folder was opened.
+    pub fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
+    /// Where a path is on this machine, for reading and for people; everything else goes by open folders.
+    pub fn place_of(&self, path: &MediaPath) -> PathBuf {
+        let mut place = self.root.clone();
+        place.extend(path.components());
+        place
+    }
+
+    /// For crash tests: `stop` is asked at every step and, where it says true, the step ends with
+    /// [`FolderError::Stopped`] and nothing is tidied up, as if the machine had stopped there.
+    pub fn stop_at(&mut self, stop: impl Fn(&'static str) -> bool + Send + Sync + 'static) {
+        self.stop = Some(Box::new(stop));
+    }
+
+    /// Takes the date for trash from `now` instead of the system's clock.
+    pub fn set_clock(&mut self, now: impl Fn() -> Timestamp + Send + Sync + 'static) {
+        self.now = Box::new(now);
+    }
+
+    fn today(&self) -> Date {
+        (self.now)().to_zoned(TimeZone::UTC).date()
+    }
+
+    fn step(&self, name: &'static str) -> Result<(), FolderError> {
+        match &self.stop {
+            Some(stop) if stop(name) => Err(FolderError::Stopped(name)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses to work on folders that are no longer the ones at their paths.
+    fn check_root(&self) -> Result<(), FolderError> {
+        let own = self.root.join(OWN_FOLDER);
+        let places =
+            [(&self.top, self.root.clone()), (&self.temp, own.join("tmp")), (&self.trash, own.join("trash"))];
+        for (folder, place) in places {
+            match folder.is_at(&place) {
+                Ok(true) => {}
+                Ok(false) => return Err(FolderError::RootVanished(place.display().to_string())),
+                Err(error) => return Err(FolderError::new(&place.display(), error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps other steps off these paths until it is dropped.
+    fn hold(&self, paths: &[&MediaPath]) -> Result<Held<'_>, FolderError> {
+        let mut held = Held { folder: self, paths: Vec::with_capacity(paths.len()) };
+        for path in paths {
+            let folded = path.folded();
+            if held.paths.contains(&folded) {
+                continue;
+            }
+            if !self.busy_paths().insert(folded.clone()) {
+                return Err(FolderError::Busy(path.to_string()));
+            }
+            held.paths.push(folded);
+        }
+        Ok(held)
+    }
+
+    fn busy_paths(&self) -> MutexGuard<'_, BTreeSet<FoldedPath>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The folder that `path` is in; `None` if it does not exist.
+    fn folder_of(&self, path: &MediaPath) -> Result<Option<Folder>, FolderError> {
+        let mut folder = self.clone_of(&self.top)?;
+        for (name, shown) in folders_of(path) {
+            folder = match folder.open_folder(name) {
+                Ok(inner) => inner,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(in_the_way(&folder, name, shown, error)),
+            };
+        }
+        Ok(Some(folder))
+    }
+
+    /// The folder that `path` is in, made where it does not exist.
+    fn create_folder_of(&self, path: &MediaPath) -> Result<Folder, FolderError> {
+        let mut folder = self.clone_of(&self.top)?;
+        for (name, shown) in folders_of(path) {
+            folder = create_inner(&folder, name).map_err(|error| in_the_way(&folder, name, shown, error))?;
+        }
+        Ok(folder)
+    }
+
+    fn clone_of(&self, folder: &Folder) -> Result<Folder, FolderError> {
+        folder.try_clone().map_err(|error| FolderError::new(&self.root.display(), error))
+    }
+
+    /// Looks at the regular file at `path`; `None` if nothing is there, an error if anything else is.
+    fn look(&self, folder: &Folder, path: &MediaPath) -> Result<Option<Looked>, FolderError> {
+        match folder.stat(path.file_name()) {
+            Ok(looked) if looked.kind == FileKind::Regular => Ok(Some(looked)),
+            Ok(looked) => Err(FolderError::InTheWay { path: path.to_string(), obstacle: looked.kind.name() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(FolderError::new(path, error)),
+        }
+    }
+
+    /// Where a file in `.tcat/tmp` is, by path.
+    fn temp_place(&self, name: &str) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("tmp").join(name)
+    }
+
+    fn sync(&self, folder: &Folder, path: &MediaPath) -> Result<(), FolderError> {
+        folder.sync().map_err(|error| FolderError::new(path, error))
+    }
+
+    fn sync_temp(&self) -> Result<(), FolderError> {
+        self.temp.sync().map_err(|error| FolderError::new(".tcat/tmp", error))
+    }
+
+    /// Refuses where no name could be given without the danger of replacing something.
+    fn require_no_replace(&self) -> Result<(), FolderError> {
+        if self.abilities.no_replace {
+            Ok(())
+        } else {
+            Err(FolderError::NoSafeRename(self.root.display().to_string()))
+        }
+    }
+}
+
+/// The paths that one step works on.
+struct Held<'a> {
+    folder: &'a CacheFolder,
+    paths: Vec<FoldedPath>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut busy = self.folder.busy_paths();
+        for path in &self.paths {
+            busy.remove(path);
+        }
+    }
+}
+
+/// The folders that lead to a file, outermost first: each one's name, and its path for people.
+fn folders_of(path: &MediaPath) -> impl Iterator<Item = (&str, &str)> {
+    let text = path.as_str();
+    text.match_indices('/').map(move |(end, _)| {
+        let shown = text.get(..end).unwrap_or(text);
+        (shown.rsplit('/').next().unwrap_or(shown), shown)
+    })
+}
+
+/// Opens a folder in `folder`, made durably where it does not exist.
+fn create_inner(folder: &Folder, name: &str) -> io::Result<Folder> {
+    match folder.open_folder(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => return other,
+    }
+    if folder.create_folder(name)? {
+        folder.sync()?;
+    }
+    folder.open_folder(name)
+}
+
+/// The error of a folder that could not be opened, which names a link or file that stands in its place.
+fn in_the_way(folder: &Folder, name: &str, shown: &str, error: io::Error) -> FolderError {
+    match folder.stat(name) {
+        Ok(looked) if looked.kind != FileKind::Folder => {
+            FolderError::InTheWay { path: shown.to_owned(), obstacle: looked.kind.name() }
+        }
+        _ => FolderError::new(shown, error),
+    }
+}

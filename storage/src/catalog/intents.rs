@@ -1,0 +1,95 @@
+//! The names of objects: announced before the first byte, live once committed, condemned before removal.
+//!
+//! What holds always: a name stands for one content of one item for good, and a condemned name is never used
+//! again. An announced name whose upload was given up stays as an intent, for the collector to find. Not
+//! here: condemning.
+
+use super::error::CatalogError;
+use super::rows::{ContentColumns, Reader};
+use super::session::{Session, now_text};
+use super::{Intended, roster};
+use tcat_engine::catalog::Refusal;
+use tcat_engine::content::Content;
+use tcat_engine::ids::{ClientId, ItemId, ObjectId};
+
+/// An upload to come.
+pub(super) struct Intent<'a> {
+    pub object: ObjectId,
+    pub item: ItemId,
+    pub content: &'a Content,
+    pub generation: u32,
+    pub author: ClientId,
+}
+
+/// What the catalog knows of an object's name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Known {
+    Nothing,
+    Intent,
+    Live,
+    Condemned,
+}
+
+/// See [`super::Catalog::intend`].
+pub(super) async fn intend(session: &mut Session, intent: &Intent<'_>) -> Result<Intended, CatalogError> {
+    if !roster::is_member(session, &intent.author).await? {
+        return Ok(Intended::Refused(Refusal::Roster));
+    }
+    match known(session, intent).await? {
+        Known::Condemned => Ok(Intended::Refused(Refusal::Condemned)),
+        Known::Live => Ok(Intended::Live),
+        Known::Nothing | Known::Intent => {
+            put(session, intent, "intent").await?;
+            Ok(Intended::Registered)
+        }
+    }
+}
+
+/// What the name stands for. A condemned one is condemned whatever it stood for; one that stands for anything
+/// else than this content of this item in this generation is an error.
+pub(super) async fn known(session: &mut Session, intent: &Intent<'_>) -> Result<Known, CatalogError> {
+    let query = sqlx::query(
+        "SELECT item, md5, size, blake3, generation, state FROM tcat_objects WHERE catalogId = ?1 AND object = ?2",
+    );
+    let query = query.bind(session.catalog()).bind(intent.object.to_string());
+    let Some(row) = session.fetch_optional(query).await? else { return Ok(Known::Nothing) };
+    let reader = Reader::new(session, &row);
+    let state = reader.text("state")?;
+    if state == "condemned" {
+        return Ok(Known::Condemned);
+    }
+    let same = reader.id::<ItemId>("item")? == intent.item
+        && reader.content()?.same_as(intent.content)
+        && reader.unsigned("generation")? == u64::from(intent.generation);
+    if !same {
+        return Err(CatalogError::ObjectTaken { object: intent.object });
+    }
+    Ok(if state == "live" { Known::Live } else { Known::Intent })
+}
+
+/// Records that the object is in the store and that a row names it.
+pub(super) async fn make_live(session: &mut Session, intent: &Intent<'_>) -> Result<(), CatalogError> {
+    put(session, intent, "live").await
+}
+
+async fn put(session: &mut Session, intent: &Intent<'_>, state: &'static str) -> Result<(), CatalogError> {
+    let content = ContentColumns::of(session, intent.content)?;
+    let query = sqlx::query(
+        "INSERT INTO tcat_objects (catalogId, object, item, md5, size, blake3, generation, state, author, \
+         intendedDate) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+         ON CONFLICT (catalogId, object) DO UPDATE SET state = excluded.state, author = excluded.author, \
+         intendedDate = excluded.intendedDate, blake3 = COALESCE(blake3, excluded.blake3)",
+    );
+    let query = query
+        .bind(session.catalog())
+        .bind(intent.object.to_string())
+        .bind(intent.item.to_string())
+        .bind(content.md5)
+        .bind(content.size)
+        .bind(content.blake3)
+        .bind(i64::from(intent.generation))
+        .bind(state)
+        .bind(intent.author.to_string())
+        .bind(now_text());
+    session.execute(query).await.map(drop)
+}
