@@ -1,0 +1,53 @@
+//! How tcat's nodes meet and talk: discovery, membership, transport and bulk transfer.
+//!
+//! ```text
+//!               node: engine's effects                       node: events
+//!                        │ send, fetch                            ▲ Connected, Message..., Disconnected
+//!   ┌────────────────────▼───────────────────────────────────────┴─────┐
+//!   │ transport: NetHandle and NetEvent over the trait Transport       │
+//!   ├──────────────────────────────────────────────────────────────────┤
+//!   │ swarm: one driver task      connection, session: one task each   │
+//!   │   dialing: when, whom         membership: both prove the key ────┼── strangers end here,
+//!   │   discovery: hints (mDNS)     control streams: messages in order │   or in join, with a code
+//!   │                               bulk_server: groups of a content   │
+//!   ├──────────────────────────────────────────────────────────────────┤
+//!   │ streams: libp2p behaviour; TCP, noise, yamux                     │
+//!   └──────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! A connection lives so: TCP and noise (who the other is), `/tcat/membership/1` (that both have the workgroup's key),
+//! then, on the one connection that the client with the smaller id chooses, `/tcat/control/1` in each direction and a
+//! `/tcat/bulk/1` stream a fetch. Before the proof nothing else is even negotiated, but `/tcat/join/1`, where a
+//! newcomer redeems the one-time secret of an [`InviteCode`].
+//!
+//! What this crate does not do: decide. Who is asked for what, how often, and what a message means is the engine's.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod address;
+mod bulk;
+mod bulk_server;
+mod connection;
+mod dialing;
+pub mod discovery;
+mod frame;
+mod identity;
+mod invite_code;
+mod join;
+mod membership;
+mod partial;
+mod random;
+mod session;
+mod streams;
+mod swarm;
+#[cfg(test)]
+mod test_pipe;
+mod transport;
+
+pub use address::{AddressError, PeerAddress};
+pub use bulk::{CONTENT_MAX_BYTES, ContentSource, FetchError, STALL_S, SourceContent};
+pub use frame::FRAME_MAX_BYTES;
+pub use identity::{Identity, IdentityError, client_of, peer_id_of, verify};
+pub use invite_code::{ADDRESSES_MAX, CodeError, InviteCode, workgroup_hash};
+pub use join::{Invitations, JoinError, JoinRequest, NAME_MAX_BYTES, Refusal, join, same_secret};
+pub use membership::WorkgroupKey;
+pub use transport::{ByteStream, Net, NetConfig, NetError, NetEvent, NetHandle, SendError, Transport};

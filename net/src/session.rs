@@ -1,0 +1,210 @@
+//! The session of one peer: messages in both directions and contents out, on the connection that was chosen for it.
+//!
+//! Always: `Connected`, the messages, `Disconnected` of one peer come in this order, and the next session of the same
+//! peer waits for its turn. Whatever fails ends the session, so that both ends start over and resynchronise.
+
+use crate::bulk_server::{STREAMS_PER_PEER, refuse, serve};
+use crate::connection::{Common, Connection, Report};
+use crate::frame::{FRAME_MAX_BYTES, read_frame, write_frame};
+use crate::streams::{BULK, CONTROL, ConnectionEnds, Opener};
+use crate::transport::NetEvent;
+use futures::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
+use libp2p::Stream;
+use libp2p::swarm::ConnectionId;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+use tcat_engine::ids::ClientId;
+use tokio::sync::{Notify, OwnedMutexGuard, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+
+/// Messages and bytes that may wait to be sent to one peer.
+const QUEUE_MAX: usize = 1024;
+const QUEUE_MAX_BYTES: usize = 32 << 20;
+/// Requests for contents of one peer, served or waiting for their turn.
+const BULK_REQUESTS_MAX: usize = 4 * STREAMS_PER_PEER;
+/// The same with those that are told that we are busy; beyond, streams are reset.
+const BULK_ANSWERS_MAX: usize = 4 * BULK_REQUESTS_MAX;
+const BUFFER_BYTES: usize = 64 << 10;
+/// The first byte of a control stream. Sent at once, since an opened stream shows only with its first byte.
+const CONTROL_HELLO: u8 = 1;
+
+/// What a session needs to begin.
+pub(crate) struct Begin {
+    /// Held from `Connected` to `Disconnected`.
+    pub turn: Arc<tokio::sync::Mutex<()>>,
+    pub queue: mpsc::Receiver<Arc<[u8]>>,
+    pub session: Session,
+}
+
+/// The near end of a session, for whoever sends.
+#[derive(Clone)]
+pub(crate) struct Session {
+    queue: mpsc::Sender<Arc<[u8]>>,
+    queued_bytes: Arc<AtomicUsize>,
+    /// Set once a message could not be queued: what came after it would come in the wrong order.
+    overflowed: Arc<AtomicBool>,
+    over: Arc<Notify>,
+    pub opener: Opener,
+    pub connection: ConnectionId,
+    pub peer_start: u64,
+    pub since: Instant,
+}
+
+impl Session {
+    pub(crate) fn new(
+        connection: ConnectionId,
+        peer_start: u64,
+        opener: Opener,
+    ) -> (Self, mpsc::Receiver<Arc<[u8]>>) {
+        let (queue, queued) = mpsc::channel(QUEUE_MAX);
+        let (queued_bytes, overflowed, over) = (Arc::default(), Arc::default(), Arc::default());
+        let since = Instant::now();
+        (Self { queue, queued_bytes, overflowed, over, opener, connection, peer_start, since }, queued)
+    }
+
+    /// Queues a message; false if there is no room, and then the session ends and takes nothing more.
+    pub(crate) fn send(&self, bytes: Arc<[u8]>) -> bool {
+        let length = bytes.len();
+        let before = self.queued_bytes.fetch_add(length, Ordering::AcqRel);
+        if before + length <= QUEUE_MAX_BYTES && self.queue.try_send(bytes).is_ok() {
+            return true;
+        }
+        self.overflowed.store(true, Ordering::Release);
+        self.end();
+        false
+    }
+
+    /// Ends the session, even if its connection hangs.
+    pub(crate) fn end(&self) {
+        self.over.notify_one();
+    }
+
+    /// Whether it still takes messages.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.overflowed.load(Ordering::Acquire)
+    }
+}
+
+/// Messages both ways and contents out, until any of it fails or the connection ends. `control` is the peer's control
+/// stream, if it has come already.
+pub(crate) async fn run_session(mut connection: Connection, begin: Begin, control: Option<Stream>) {
+    let (id, client, events) = (connection.id, connection.client, connection.common.events.clone());
+    let Begin { turn, queue, session } = begin;
+    let _turn: OwnedMutexGuard<()> = tokio::select! {
+        turn = turn.lock_owned() => turn,
+        () = session.over.notified() => return connection.report(Report::Ended { id, client }).await,
+        () = session.opener.closed() => return connection.report(Report::Ended { id, client }).await,
+    };
+    let (to_reader, reader_stream) = oneshot::channel();
+    let mut to_reader = Some(to_reader);
+    if let Some(stream) = control {
+        hand_over(&mut to_reader, stream);
+    }
+    let mut announced = false;
+    let why = tokio::select! {
+        why = read_messages(client, reader_stream, &events, &mut announced) => why,
+        why = write_messages(&session, queue) => why,
+        why = accept_streams(&mut connection.ends, &connection.common, to_reader) => why,
+        () = session.over.notified() => "we ended it".to_owned(),
+    };
+    tracing::debug!(%client, %why, "a session is over");
+    connection.report(Report::Ended { id, client }).await;
+    if announced {
+        let _ = events.send(NetEvent::Disconnected(client)).await;
+    }
+}
+
+/// Announces the peer, then passes its messages on; waits for the node, and so slows down the peer, when it must.
+async fn read_messages(
+    from: ClientId,
+    stream: oneshot::Receiver<Stream>,
+    events: &mpsc::Sender<NetEvent>,
+    announced: &mut bool,
+) -> String {
+    const NODE_GONE: &str = "the node listens no more";
+    if events.send(NetEvent::Connected(from)).await.is_err() {
+        return NODE_GONE.into();
+    }
+    *announced = true;
+    let Ok(stream) = stream.await else { return "it opened no control stream".into() };
+    let mut reader = BufReader::with_capacity(BUFFER_BYTES, stream);
+    let mut hello = [0];
+    if let Err(error) = reader.read_exact(&mut hello).await {
+        return error.to_string();
+    }
+    loop {
+        match read_frame(&mut reader, FRAME_MAX_BYTES).await {
+            Ok(Some(bytes)) => {
+                if events.send(NetEvent::Message { from, bytes }).await.is_err() {
+                    return NODE_GONE.into();
+                }
+            }
+            Ok(None) => return "it closed its control stream".into(),
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+/// Opens our control stream, which tells the other end that this connection is chosen, and writes what is queued.
+async fn write_messages(session: &Session, mut queue: mpsc::Receiver<Arc<[u8]>>) -> String {
+    let writing = async {
+        let stream = session.opener.open(CONTROL).await?;
+        let mut writer = BufWriter::with_capacity(BUFFER_BYTES, stream);
+        writer.write_all(&[CONTROL_HELLO]).await?;
+        writer.flush().await?;
+        while let Some(mut bytes) = queue.recv().await {
+            loop {
+                write_frame(&mut writer, &bytes).await?;
+                session.queued_bytes.fetch_sub(bytes.len(), Ordering::AcqRel);
+                match queue.try_recv() {
+                    Ok(next) => bytes = next,
+                    Err(_) => break,
+                }
+            }
+            writer.flush().await?;
+        }
+        Ok::<(), io::Error>(())
+    };
+    match writing.await {
+        Ok(()) => "we ended it".into(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Gives the reader its stream; false if it has one already.
+fn hand_over(reader: &mut Option<oneshot::Sender<Stream>>, stream: Stream) -> bool {
+    reader.take().is_some_and(|reader| {
+        let _ = reader.send(stream); // Without a reader the session is ending.
+        true
+    })
+}
+
+/// Takes the streams that the peer opens, until the connection ends.
+async fn accept_streams(
+    ends: &mut ConnectionEnds,
+    common: &Common,
+    mut reader: Option<oneshot::Sender<Stream>>,
+) -> String {
+    let of_peer = Arc::new(Semaphore::new(STREAMS_PER_PEER));
+    let mut serving = JoinSet::new(); // Dropped with the session, which ends them all.
+    while let Some((protocol, stream)) = ends.inbound.recv().await {
+        while let Some(served) = serving.try_join_next() {
+            if let Ok(Err(error)) = served {
+                tracing::debug!(%error, "a peer's fetch broke off");
+            }
+        }
+        if protocol == CONTROL {
+            if !hand_over(&mut reader, stream) {
+                return "it opened a second control stream".into();
+            }
+        } else if protocol == BULK && serving.len() < BULK_REQUESTS_MAX {
+            let (contents, in_all) = (common.contents.clone(), common.bulk_in_all.clone());
+            serving.spawn(serve(stream, contents, in_all, of_peer.clone()));
+        } else if protocol == BULK && serving.len() < BULK_ANSWERS_MAX {
+            serving.spawn(refuse(stream));
+        }
+    }
+    "the connection ended".into()
+}

@@ -1,0 +1,429 @@
+//! The one libp2p behaviour of ours: plain streams, each bound to the connection that it belongs to.
+//!
+//! `libp2p-stream` and request-response pick any connection of a peer. Membership is proved on one connection, and
+//! order holds within one stream, so here both ends always know which connection they speak on.
+//! Always: before the peer has proved membership, only the protocols of [`BEFORE_PROOF`] are negotiated at all.
+
+use crate::random;
+use libp2p::PeerId;
+use libp2p::core::transport::PortUse;
+use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
+use libp2p::core::{Endpoint, Multiaddr};
+use libp2p::swarm::derive_prelude::FromSwarm;
+use libp2p::swarm::handler::{
+    ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
+};
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, NetworkBehaviour, Stream,
+    StreamProtocol, StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent,
+    ToSwarm,
+};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// Both ends prove that they are members.
+pub(crate) const MEMBERSHIP: StreamProtocol = StreamProtocol::new("/tcat/membership/1");
+/// A newcomer redeems an invitation.
+pub(crate) const JOIN: StreamProtocol = StreamProtocol::new("/tcat/join/1");
+/// Messages, one direction a stream, in order.
+pub(crate) const CONTROL: StreamProtocol = StreamProtocol::new("/tcat/control/1");
+/// One content's bytes.
+pub(crate) const BULK: StreamProtocol = StreamProtocol::new("/tcat/bulk/1");
+
+const BEFORE_PROOF: [StreamProtocol; 2] = [MEMBERSHIP, JOIN];
+const AFTER_PROOF: [StreamProtocol; 3] = [MEMBERSHIP, CONTROL, BULK];
+
+/// Streams that a peer may have opened and nobody has looked at yet; more are reset.
+const INBOUND_WAITING_MAX: usize = 64;
+/// The same of a peer that has proved nothing: each may hold a quarter of a megabyte of its bytes.
+const UNPROVED_WAITING_MAX: usize = 2;
+/// Streams that we want to open and the handler has not asked for yet.
+const OPEN_REQUESTS_MAX: usize = 32;
+/// Peers remembered as refused.
+const REFUSED_MAX: usize = 256;
+
+/// Opens streams on one connection.
+#[derive(Clone)]
+pub(crate) struct Opener(mpsc::Sender<OpenRequest>);
+
+struct OpenRequest {
+    protocol: StreamProtocol,
+    answer: oneshot::Sender<io::Result<Stream>>,
+}
+
+impl Opener {
+    /// Opens a stream; an error once the connection is gone or the peer does not offer the protocol.
+    pub(crate) async fn open(&self, protocol: StreamProtocol) -> io::Result<Stream> {
+        let (answer, opened) = oneshot::channel();
+        let gone = || io::Error::from(io::ErrorKind::NotConnected);
+        self.0.send(OpenRequest { protocol, answer }).await.map_err(|_| gone())?;
+        opened.await.map_err(|_| gone())?
+    }
+
+    /// Returns when the connection is gone.
+    pub(crate) async fn closed(&self) {
+        self.0.closed().await;
+    }
+}
+
+/// What the task of a connection holds of it.
+pub(crate) struct ConnectionEnds {
+    pub opener: Opener,
+    /// Ends when the connection does.
+    pub inbound: mpsc::Receiver<(StreamProtocol, Stream)>,
+    /// Whether the peer has proved membership.
+    pub proved: Arc<AtomicBool>,
+}
+
+/// Hands every new connection's ends to whoever calls [`Streams::take`].
+#[derive(Default)]
+pub(crate) struct Streams {
+    new: BTreeMap<ConnectionId, ConnectionEnds>,
+    refused: BTreeMap<PeerId, Instant>,
+}
+
+impl Streams {
+    /// The ends of a connection that has just been established; once.
+    pub(crate) fn take(&mut self, connection: ConnectionId) -> Option<ConnectionEnds> {
+        self.new.remove(&connection)
+    }
+
+    /// Refuses every connection with this peer for a while.
+    pub(crate) fn refuse(&mut self, peer: PeerId, for_how_long: Duration) {
+        let now = Instant::now();
+        self.refused.retain(|_, until| *until > now);
+        if self.refused.len() >= REFUSED_MAX {
+            // Which one is forgiven must not be for a stranger to choose.
+            let index = (random::fraction() * REFUSED_MAX as f64) as usize;
+            if let Some(forgiven) = self.refused.keys().nth(index).copied() {
+                self.refused.remove(&forgiven);
+            }
+        }
+        self.refused.insert(peer, now + for_how_long);
+    }
+
+    fn admit(&mut self, connection: ConnectionId, peer: &PeerId) -> Result<Handler, ConnectionDenied> {
+        if self.refused.get(peer).is_some_and(|until| *until > Instant::now()) {
+            return Err(ConnectionDenied::new("it has just failed to prove that it is a member"));
+        }
+        let (requests, open_requests) = mpsc::channel(OPEN_REQUESTS_MAX);
+        let (to_task, inbound) = mpsc::channel(INBOUND_WAITING_MAX);
+        let proved = Arc::new(AtomicBool::new(false));
+        let ends = ConnectionEnds { opener: Opener(requests), inbound, proved: proved.clone() };
+        self.new.insert(connection, ends);
+        Ok(Handler { open_requests, inbound: to_task, proved })
+    }
+}
+
+impl NetworkBehaviour for Streams {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Infallible;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.admit(connection, &peer)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.admit(connection, &peer)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        // Another behaviour may refuse a connection that this one has admitted.
+        match event {
+            FromSwarm::ListenFailure(failure) => self.new.remove(&failure.connection_id),
+            FromSwarm::DialFailure(failure) => self.new.remove(&failure.connection_id),
+            FromSwarm::ConnectionClosed(closed) => self.new.remove(&closed.connection_id),
+            _ => None,
+        };
+    }
+
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        Poll::Pending
+    }
+}
+
+/// Runs inside libp2p's connection: negotiates streams and passes them on, never waiting for anybody.
+pub(crate) struct Handler {
+    open_requests: mpsc::Receiver<OpenRequest>,
+    inbound: mpsc::Sender<(StreamProtocol, Stream)>,
+    proved: Arc<AtomicBool>,
+}
+
+impl Handler {
+    /// A full queue drops the stream, which resets it.
+    fn pass_on(&self, stream: (StreamProtocol, Stream)) {
+        let waiting = self.inbound.max_capacity() - self.inbound.capacity();
+        let too_many = waiting >= UNPROVED_WAITING_MAX && !self.proved.load(Ordering::Acquire);
+        if too_many || self.inbound.try_send(stream).is_err() {
+            tracing::debug!("a peer opens streams faster than they are looked at; one was reset");
+        }
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = Infallible;
+    type ToBehaviour = Infallible;
+    type InboundProtocol = Offer;
+    type OutboundProtocol = Offer;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = oneshot::Sender<io::Result<Stream>>;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Offer> {
+        let proved = self.proved.load(Ordering::Acquire);
+        let protocols = if proved { AFTER_PROOF.to_vec() } else { BEFORE_PROOF.to_vec() };
+        SubstreamProtocol::new(Offer(protocols), ())
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        true // Who is connected too long without proof is disconnected by the connection's task.
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Offer, Self::OutboundOpenInfo, Infallible>> {
+        match self.open_requests.poll_recv(cx) {
+            Poll::Ready(Some(OpenRequest { protocol, answer })) => {
+                let protocol = SubstreamProtocol::new(Offer(vec![protocol]), answer);
+                Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol })
+            }
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn on_behaviour_event(&mut self, event: Infallible) {
+        match event {}
+    }
+
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Offer, Offer, (), Self::OutboundOpenInfo>) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => {
+                self.pass_on(protocol);
+            }
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol: (_, stream),
+                info,
+            }) => {
+                let _ = info.send(Ok(stream)); // Nobody waits any more: dropping the stream resets it.
+            }
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
+                let error = match error {
+                    StreamUpgradeError::Timeout => io::ErrorKind::TimedOut.into(),
+                    StreamUpgradeError::NegotiationFailed => io::ErrorKind::Unsupported.into(),
+                    StreamUpgradeError::Io(error) => error,
+                    StreamUpgradeError::Apply(never) => match never {},
+                };
+                let _ = info.send(Err(error));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The protocols that one side offers on a new stream; the stream itself is passed on as it is.
+pub(crate) struct Offer(Vec<StreamProtocol>);
+
+impl UpgradeInfo for Offer {
+    type Info = StreamProtocol;
+    type InfoIter = std::vec::IntoIter<StreamProtocol>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.0.clone().into_iter()
+    }
+}
+
+impl InboundUpgrade<Stream> for Offer {
+    type Output = (StreamProtocol, Stream);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_inbound(self, stream: Stream, protocol: StreamProtocol) -> Self::Future {
+        ready(Ok((protocol, stream)))
+    }
+}
+
+impl OutboundUpgrade<Stream> for Offer {
+    type Output = (StreamProtocol, Stream);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_outbound(self, stream: Stream, protocol: StreamProtocol) -> Self::Future {
+        ready(Ok((protocol, stream)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::multiaddr;
+    use crate::bulk::{ContentSource, SourceContent};
+    use crate::frame::write_frame;
+    use crate::identity::{Identity, peer_id_of};
+    use crate::membership::{Prover, WorkgroupKey};
+    use crate::swarm::{Behaviour, build_swarm};
+    use crate::transport::{Net, NetConfig, NetEvent, NetHandle};
+    use futures::StreamExt;
+    use futures::io::{AsyncReadExt, AsyncWriteExt};
+    use libp2p::swarm::dial_opts::DialOpts;
+    use libp2p::swarm::{Swarm, SwarmEvent};
+    use tcat_engine::content::Blake3;
+    use tcat_engine::ids::{ClientId, WorkgroupId};
+    use tokio::time::timeout;
+
+    const KEY: [u8; 32] = [7; 32];
+    const WAIT: Duration = Duration::from_secs(20);
+
+    /// Must never be asked.
+    struct Nothing;
+
+    impl ContentSource for Nothing {
+        fn open(&self, _: &Blake3) -> Option<SourceContent> {
+            panic!("a stranger's request came through");
+        }
+    }
+
+    struct Member {
+        handle: NetHandle,
+        events: mpsc::Receiver<NetEvent>,
+        address: std::net::SocketAddr,
+        client: ClientId,
+    }
+
+    async fn member() -> Member {
+        let identity = Identity::generate().unwrap();
+        let client = identity.client_id();
+        let config = NetConfig {
+            identity,
+            workgroup: WorkgroupId([3; 16]),
+            workgroup_key: WorkgroupKey::from_bytes(KEY),
+            listen: vec!["127.0.0.1:0".parse().unwrap()],
+            interfaces: vec![],
+            static_peers: vec![],
+            mdns: false,
+            contents: Arc::new(Nothing),
+            invitations: None,
+        };
+        let (handle, mut events) = Net::start(config).await.unwrap();
+        let Some(NetEvent::Listening(address)) = events.recv().await else { panic!() };
+        Member { handle, events, address, client }
+    }
+
+    /// A program of its own that speaks libp2p, connected to the member; its swarm must be polled.
+    async fn intruder(member: &Member) -> (Swarm<Behaviour>, ConnectionEnds, ClientId) {
+        let identity = Identity::generate().unwrap();
+        let mut swarm = build_swarm(&identity).unwrap();
+        let dial = DialOpts::peer_id(peer_id_of(&member.client).unwrap());
+        swarm.dial(dial.addresses(vec![multiaddr(member.address)]).build()).unwrap();
+        loop {
+            if let SwarmEvent::ConnectionEstablished { connection_id, .. } = swarm.select_next_some().await {
+                let ends = swarm.behaviour_mut().streams.take(connection_id).unwrap();
+                return (swarm, ends, identity.client_id());
+            }
+        }
+    }
+
+    /// Runs the swarm in the background; tells when the connection is closed.
+    fn poll(mut swarm: Swarm<Behaviour>) -> oneshot::Receiver<()> {
+        let (closed, when_closed) = oneshot::channel();
+        tokio::spawn(async move {
+            while !matches!(swarm.select_next_some().await, SwarmEvent::ConnectionClosed { .. }) {}
+            let _ = closed.send(());
+        });
+        when_closed
+    }
+
+    #[tokio::test]
+    async fn who_has_proved_nothing_is_offered_nothing_and_disconnected() {
+        let mut member = member().await;
+        let (swarm, ends, _) = intruder(&member).await;
+        let closed = poll(swarm);
+        for protocol in [CONTROL, BULK] {
+            // The stream opens before the other end has agreed, so the refusal shows when it is used.
+            let refused = match ends.opener.open(protocol.clone()).await {
+                Ok(mut stream) => {
+                    let _ = stream.write_all(&[0; 41]).await;
+                    let _ = stream.flush().await;
+                    !matches!(stream.read(&mut [0; 8]).await, Ok(1..))
+                }
+                Err(_) => true,
+            };
+            assert!(refused, "{protocol}");
+        }
+        timeout(Duration::from_secs(8), closed).await.unwrap().unwrap();
+        assert!(member.events.try_recv().is_err() && member.handle.connected().is_empty());
+    }
+
+    /// Proves membership and opens a control stream, whatever comes then.
+    async fn hostile_member(member: &Member) -> (oneshot::Receiver<()>, ConnectionEnds, Stream) {
+        let (swarm, ends, ours) = intruder(member).await;
+        let closed = poll(swarm);
+        let mut stream = ends.opener.open(MEMBERSHIP).await.unwrap();
+        let key = WorkgroupKey::from_bytes(KEY);
+        let prover = Prover { key: &key, ours, theirs: member.client, start: 1, proved: &ends.proved };
+        prover.prove_as_dialer(&mut stream).await.unwrap();
+        let mut control = ends.opener.open(CONTROL).await.unwrap();
+        control.write_all(&[1]).await.unwrap();
+        control.flush().await.unwrap();
+        (closed, ends, control)
+    }
+
+    #[tokio::test]
+    async fn a_member_that_breaks_the_protocol_is_disconnected() {
+        for second_stream in [false, true] {
+            let mut member = member().await;
+            let (closed, ends, mut control) = hostile_member(&member).await;
+            write_frame(&mut control, b"fine").await.unwrap();
+            control.flush().await.unwrap();
+            assert!(matches!(timeout(WAIT, member.events.recv()).await, Ok(Some(NetEvent::Connected(_)))));
+            let message = timeout(WAIT, member.events.recv()).await;
+            assert!(matches!(message, Ok(Some(NetEvent::Message { bytes, .. })) if bytes == b"fine"));
+            if second_stream {
+                let mut second = ends.opener.open(CONTROL).await.unwrap();
+                second.write_all(&[1]).await.unwrap();
+                second.flush().await.unwrap();
+            } else {
+                control.write_all(&[0xff; 4]).await.unwrap(); // a frame of four gigabytes
+                control.flush().await.unwrap();
+            }
+            assert!(matches!(timeout(WAIT, member.events.recv()).await, Ok(Some(NetEvent::Disconnected(_)))));
+            timeout(WAIT, closed).await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn strangers_hold_no_place_for_long() {
+        let member = member().await;
+        let mut closings = Vec::new();
+        for _ in 0..20 {
+            let (swarm, ends, _) = intruder(&member).await;
+            closings.push((poll(swarm), ends));
+        }
+        for (closed, _ends) in closings {
+            timeout(Duration::from_secs(8), closed).await.unwrap().unwrap();
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! For tests: two ends of a stream in memory, so that protocols are tested without a network.
+
+use futures::channel::mpsc;
+use futures::io::{AsyncRead, AsyncWrite};
+use futures::stream::{IntoAsyncRead, StreamExt, TryStreamExt};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+type Source = IntoAsyncRead<Pin<Box<dyn futures::Stream<Item = io::Result<Vec<u8>>> + Send>>>;
+
+/// One end. Dropping it is the end of the other's reading.
+pub(crate) struct PipeEnd {
+    incoming: Source,
+    outgoing: mpsc::UnboundedSender<Vec<u8>>,
+}
+
+pub(crate) fn pipe() -> (PipeEnd, PipeEnd) {
+    let (to_far, from_near) = mpsc::unbounded();
+    let (to_near, from_far) = mpsc::unbounded();
+    let end = |outgoing, incoming: mpsc::UnboundedReceiver<Vec<u8>>| {
+        let stream: Pin<Box<dyn futures::Stream<Item = _> + Send>> = Box::pin(incoming.map(Ok));
+        PipeEnd { incoming: stream.into_async_read(), outgoing }
+    };
+    (end(to_far, from_far), end(to_near, from_near))
+}
+
+impl AsyncRead for PipeEnd {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.incoming).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for PipeEnd {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let sent = self.outgoing.unbounded_send(bytes.to_vec());
+        Poll::Ready(sent.map(|()| bytes.len()).map_err(|_| io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outgoing.close_channel();
+        Poll::Ready(Ok(()))
+    }
+}
