@@ -1,0 +1,193 @@
+//! `tcat join`: becomes a member of a workgroup with a code from `tcat invite`. No local node needs to run.
+//!
+//! What can be checked is checked before the code is shown to the inviter. From then on the identity stays,
+//! whatever happens, because the workgroup knows it: the same code works again for it, and for nobody else.
+
+use super::Context;
+use super::setup::{First, Setup};
+use crate::config::{WorkgroupConfig, check_peer};
+use crate::output::{self, Failure};
+use crate::ticket::Ticket;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tcat_net::{InviteCode, JoinRequest, PeerAddress, join, workgroup_hash};
+use tcat_storage::catalog;
+use tcat_storage::objects::Objects;
+
+const WHAT: &str = "cannot join";
+/// How long the inviter may take.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// The arguments.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The code that `tcat invite` printed on a member
+    #[arg(value_name = "CODE")]
+    pub code: String,
+    /// This machine's folder for the library: an existing one, with or without files in it
+    #[arg(long, value_name = "DIR")]
+    pub media: PathBuf,
+    /// What this machine is called in the workgroup [default: its host name]
+    #[arg(long, value_name = "CLIENT")]
+    pub name: Option<String>,
+    /// Where a member is reached, HOST:PORT, if discovery does not find it (repeatable)
+    #[arg(long, value_name = "ADDR")]
+    pub peer: Vec<String>,
+}
+
+/// What was joined, as `--json` prints it.
+#[derive(Serialize)]
+struct Joined<'a> {
+    home: String,
+    client: String,
+    name: &'a str,
+    workgroup: &'a str,
+    workgroup_id: &'a str,
+    media: String,
+    catalog: &'a str,
+    objects: &'a str,
+}
+
+/// Runs the command.
+pub fn run(context: &Context, args: &Args) -> Result<(), Failure> {
+    for peer in &args.peer {
+        check_peer(peer).map_err(|why| Failure::usage(WHAT, why, "write --peer HOST:PORT"))?;
+    }
+    let code = read_code(&args.code)?;
+    let mut setup = Setup::begin(context, WHAT, &args.media)?;
+    refuse_member(&setup, &code)?;
+    let name = setup.wanted_name(args.name.as_deref())?;
+    let ticket = super::block_on(ask(&setup, &code, &args.peer, &name))??;
+    let identity_file = setup.home.identity_file();
+    setup.undo.keep_file(&identity_file);
+    check_ticket(context, &code, &ticket)?;
+    let group = WorkgroupConfig {
+        id: ticket.workgroup.to_string(),
+        name: ticket.name.clone(),
+        media: setup.media.clone(),
+        catalog: ticket.catalog.clone(),
+        objects: ticket.objects.clone(),
+    };
+    let member = super::block_on(reach_stores(&setup, &ticket))??;
+    setup.take_media_folder(ticket.workgroup)?;
+    let peers = known_peers(&args.peer, &code);
+    let first = First { name: &member, interfaces: &context.global.interface, peers: &peers };
+    let client = setup.client().to_string();
+    let further = setup.existing.is_some();
+    setup.finish(&group, &ticket.key, &first)?;
+    let joined = Joined {
+        home: context.home.root().display().to_string(),
+        client,
+        name: &member,
+        workgroup: &group.name,
+        workgroup_id: &group.id,
+        media: group.media.display().to_string(),
+        catalog: &group.catalog,
+        objects: &group.objects,
+    };
+    tell(context, &joined, if further { &peers } else { &[] })
+}
+
+fn read_code(text: &str) -> Result<InviteCode, Failure> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_err(|_| Failure::new(WHAT, "this machine's clock stands before 1970", "set the clock"))?;
+    InviteCode::parse(text, now.as_secs()).map_err(|error| Failure::of(format!("{WHAT}: {error}")))
+}
+
+fn refuse_member(setup: &Setup, code: &InviteCode) -> Result<(), Failure> {
+    let groups = setup.existing.iter().flat_map(|config| &config.workgroups);
+    let mut joined =
+        groups.filter(|group| group.workgroup_id().is_ok_and(|id| workgroup_hash(&id) == code.workgroup));
+    match joined.next() {
+        None => Ok(()),
+        Some(group) => {
+            let why = format!("this home is a member of the workgroup {} already", group.name);
+            Err(Failure::new(WHAT, why, "start it with `tcat run`, or name another home with --home"))
+        }
+    }
+}
+
+/// Shows the code to the inviter, wherever it may be reached.
+async fn ask(setup: &Setup, code: &InviteCode, peers: &[String], name: &str) -> Result<Ticket, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::of(format!("{WHAT}: {error}"));
+    let mut addresses: Vec<PeerAddress> = Vec::new();
+    for peer in peers {
+        addresses.push(peer.parse().map_err(|error| failed(&error))?);
+    }
+    addresses.extend(code.addresses.iter().map(|address| PeerAddress::from(*address)));
+    let request = JoinRequest {
+        inviter: code.inviter,
+        addresses,
+        secret: code.secret,
+        name: name.to_owned(),
+        timeout: ANSWER,
+    };
+    let answer = join(&setup.identity, &request).await.map_err(|error| failed(&error))?;
+    Ticket::decode(&answer).map_err(|error| failed(&error))
+}
+
+fn check_ticket(context: &Context, code: &InviteCode, ticket: &Ticket) -> Result<(), Failure> {
+    if workgroup_hash(&ticket.workgroup) != code.workgroup {
+        let why = "the inviter answered for another workgroup than the code's";
+        return Err(Failure::new(WHAT, why, "run `tcat invite` again on the other machine"));
+    }
+    match &context.global.workgroup {
+        Some(wanted) if *wanted != ticket.name => {
+            let why = format!("the code is for the workgroup {:?}, not for {wanted:?}", ticket.name);
+            Err(Failure::new(WHAT, why, "leave out --workgroup, or use a code of that workgroup"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a workgroup whose catalog or objects are out of this machine's reach; returns our name in its
+/// roster.
+async fn reach_stores(setup: &Setup, ticket: &Ticket) -> Result<String, Failure> {
+    let failed = |which: &str, error: &dyn std::fmt::Display| {
+        let what =
+            format!("{WHAT}: this machine does not reach the {which} of the workgroup {}", ticket.name);
+        Failure::of(format!("{what}: {error}"))
+    };
+    let catalog = catalog::open(&ticket.catalog, Some(ticket.workgroup)).await;
+    let catalog = catalog.map_err(|error| failed("catalog", &error))?;
+    catalog.check().await.map_err(|error| failed("catalog", &error))?;
+    let objects = Objects::open(&ticket.objects).map_err(|error| failed("objects", &error))?;
+    objects.check().await.map_err(|error| failed("objects", &error))?;
+    let member = catalog.admit(setup.client(), &ticket.client_name).await;
+    catalog.close().await;
+    Ok(member.map_err(|error| failed("catalog", &error))?.name)
+}
+
+/// Where members may be reached without discovery: what the person said, and where the inviter listens.
+fn known_peers(given: &[String], code: &InviteCode) -> Vec<String> {
+    let mut peers = given.to_vec();
+    for address in code.addresses.iter().map(ToString::to_string) {
+        if !peers.contains(&address) {
+            peers.push(address);
+        }
+    }
+    peers
+}
+
+fn tell(context: &Context, joined: &Joined<'_>, unsaved_peers: &[String]) -> Result<(), Failure> {
+    if context.global.json {
+        return output::say_json(joined);
+    }
+    let rows = [
+        ("workgroup", joined.workgroup.to_owned()),
+        ("this client", format!("{} ({})", joined.name, joined.client.get(..8).unwrap_or_default())),
+        ("home", joined.home.clone()),
+        ("media", joined.media.clone()),
+        ("catalog", joined.catalog.to_owned()),
+        ("objects", joined.objects.to_owned()),
+    ];
+    let rows: Vec<Vec<String>> = rows.map(|(what, text)| vec![what.to_owned(), text]).into();
+    output::say(&output::table(&rows))?;
+    if !unsaved_peers.is_empty() {
+        let peers = unsaved_peers.join(", ");
+        output::say(&format!("Where discovery does not work, add to `peers` in config.toml: {peers}"))?;
+    }
+    output::say(&format!("Next: {}", super::command_line(context, "run")))
+}

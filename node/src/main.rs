@@ -1,0 +1,5 @@
+//! The `tcat` program.
+
+fn main() -> std::process::ExitCode {
+    tcat::cli::main()
+}

@@ -1,0 +1,365 @@
+//! The control API's answers, from the engine, the catalog and what was counted here.
+
+use super::driver::{EngineHandle, Stopped};
+use super::effects::Effects;
+use super::events::Events;
+use super::scanning::Finished;
+use super::serving::Serving;
+use crate::control::{Control, ControlError};
+use crate::invitations::{InvitationBook, VALID};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tcat_api::types::{
+    ByteCounts, ClientStatus, ConflictNote, CopyRow, ImportRow, Invite, MediaCounts, MediaRow, PeerStatus,
+    ScanAnswer, Show, Status, TaskStatus, UnreadableNote, WaitAnswer, WorkgroupStatus,
+};
+use tcat_engine::catalog::{CatalogRow, RowState};
+use tcat_engine::engine::{EngineError, ItemReport, Report, TaskReport};
+use tcat_engine::entry::OwnedEntry;
+use tcat_engine::ids::{ClientId, ItemId, WorkgroupId};
+use tcat_engine::paths::MediaPath;
+use tcat_engine::ports::Input;
+use tcat_net::NetHandle;
+use tcat_storage::catalog::Catalog;
+use tokio::sync::watch;
+
+/// How long a question to the catalog may take before the answer does without.
+const CATALOG_PATIENCE: Duration = Duration::from_secs(3);
+
+/// One workgroup's answers.
+pub(super) struct GroupControl {
+    pub(super) me: ClientId,
+    pub(super) name: String,
+    pub(super) workgroup: (WorkgroupId, String),
+    pub(super) engine: EngineHandle,
+    pub(super) effects: Arc<Effects>,
+    pub(super) serving: Arc<Serving>,
+    pub(super) events: Arc<Events>,
+    pub(super) scans: watch::Receiver<Option<Finished>>,
+    pub(super) catalog: Arc<dyn Catalog>,
+    pub(super) net: NetHandle,
+    pub(super) book: Arc<InvitationBook>,
+}
+
+fn stopping(_: Stopped) -> ControlError {
+    ControlError::Failed { why: "the node is stopping".into(), what_to_do: "start it again".into() }
+}
+
+fn damaged(error: EngineError) -> ControlError {
+    ControlError::Failed { why: error.to_string(), what_to_do: "see the log, then restart the node".into() }
+}
+
+fn catalog_failed(error: impl std::fmt::Display) -> ControlError {
+    ControlError::Failed {
+        why: error.to_string(),
+        what_to_do: "see that the catalog can be reached, try again".into(),
+    }
+}
+
+impl GroupControl {
+    /// The names in the roster, by client; what is known of them if the catalog does not answer.
+    async fn names(&self) -> BTreeMap<ClientId, String> {
+        match tokio::time::timeout(CATALOG_PATIENCE, self.catalog.members()).await {
+            Ok(Ok(members)) => members.into_iter().map(|member| (member.client, member.name)).collect(),
+            _ => BTreeMap::new(),
+        }
+    }
+
+    async fn report(&self) -> Result<Report, ControlError> {
+        self.engine.ask(|engine| engine.report()).await.map_err(stopping)
+    }
+
+    fn peers(&self, report: &Report, names: &BTreeMap<ClientId, String>) -> Vec<PeerStatus> {
+        let known: BTreeMap<_, _> = report.peers.iter().map(|peer| (peer.client, peer)).collect();
+        let clients: std::collections::BTreeSet<_> = known.keys().chain(names.keys()).copied().collect();
+        let status = |client: ClientId| {
+            let peer = known.get(&client);
+            let told = peer.and_then(|peer| peer.name.clone());
+            PeerStatus {
+                id: client.to_string(),
+                name: names.get(&client).cloned().or(told).unwrap_or_else(|| client.short()),
+                alive: peer.is_some_and(|peer| peer.live),
+                last_contact_ms: peer.and_then(|peer| peer.last_contact_ms),
+                lag: peer.and_then(|peer| peer.lag).unwrap_or(0),
+            }
+        };
+        clients.into_iter().filter(|client| *client != self.me).map(status).collect()
+    }
+
+    fn task(&self, task: &TaskReport) -> TaskStatus {
+        TaskStatus {
+            id: format!("{}-{}", task.kind, task.item),
+            item: task.item.to_string(),
+            kind: task.kind.into(),
+            state: task.state.into(),
+            done_bytes: task.effect.map_or(0, |effect| self.effects.moved.bytes_of(effect)),
+            total_bytes: (task.total_bytes > 0).then_some(task.total_bytes),
+            error: task.error.clone(),
+        }
+    }
+
+    fn parked(report: &Report) -> Vec<TaskStatus> {
+        let parked = |(item, why): &(ItemId, String)| TaskStatus {
+            id: format!("parked-{item}"),
+            item: item.to_string(),
+            kind: "settle".into(),
+            state: "parked".into(),
+            error: Some(why.clone()),
+            ..TaskStatus::default()
+        };
+        report.resting.iter().map(parked).collect()
+    }
+
+    async fn absent(&self, report: &Report) -> Vec<String> {
+        let names = self.names().await;
+        self.peers(report, &names).into_iter().filter(|peer| !peer.alive).map(|peer| peer.name).collect()
+    }
+
+    async fn wait_answer(&self, began: Instant, settled: bool) -> Result<WaitAnswer, ControlError> {
+        let report = self.report().await?;
+        let mut unfinished = Vec::new();
+        if !settled {
+            let line = |task: &TaskReport| {
+                let error = task.error.as_ref().map_or(String::new(), |why| format!(": {why}"));
+                format!("{} {}: {}{error}", task.kind, task.item, task.state)
+            };
+            unfinished.extend(report.tasks.iter().map(line));
+            unfinished.push(format!("{} items are not settled here", report.unsettled));
+            for peer in report.peers.iter().filter(|peer| peer.live && peer.lag.unwrap_or(0) > 0) {
+                let name = peer.name.clone().unwrap_or_else(|| peer.client.short());
+                unfinished.push(format!("{name} is {} entries apart", peer.lag.unwrap_or(0)));
+            }
+        }
+        Ok(WaitAnswer {
+            settled,
+            waited_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            conflicts: self.conflicts().await?,
+            parked: Self::parked(&report),
+            absent: self.absent(&report).await,
+            unfinished,
+            left_out: 0,
+        }
+        .bounded())
+    }
+
+    async fn conflicts(&self) -> Result<Vec<ConflictNote>, ControlError> {
+        let mut notes = Vec::new();
+        for (item, kept_as) in self.events.conflicts() {
+            let report = self.item(item).await?;
+            let path = report.row.map_or(String::new(), |row| row.cache_path.to_string());
+            notes.push(ConflictNote { item: item.to_string(), path, kept_as: kept_as.to_string() });
+        }
+        Ok(notes)
+    }
+
+    async fn item(&self, item: ItemId) -> Result<ItemReport, ControlError> {
+        self.engine.ask(move |engine| engine.item_report(&item)).await.map_err(stopping)?.map_err(damaged)
+    }
+
+    async fn find(&self, what: &str) -> Result<ItemId, ControlError> {
+        let missing = || ControlError::NotFound {
+            what: format!("there is no item {what:?}"),
+            what_to_do: "name an item by its id, or by its path in the media folder".into(),
+        };
+        if let Ok(item) = what.parse::<ItemId>() {
+            return Ok(item);
+        }
+        let path = MediaPath::parse(what).map_err(|_| missing())?;
+        let found = self.engine.ask(move |engine| engine.item_at(&path)).await.map_err(stopping)?;
+        found.map_err(damaged)?.ok_or_else(missing)
+    }
+}
+
+#[async_trait]
+impl Control for GroupControl {
+    async fn status(&self) -> Result<Status, ControlError> {
+        let (report, names) = (self.report().await?, self.names().await);
+        let pair = |stamp: tcat_engine::clock::Stamp| (stamp.incarnation.0, stamp.counter);
+        let count =
+            |kinds: &[&str]| report.tasks.iter().filter(|task| kinds.contains(&task.kind)).count() as u64;
+        let missing = report.tasks.iter().filter(|task| task.kind == "retry").count() as u64;
+        let moved = &self.effects.moved;
+        let mut tasks: Vec<_> = report.tasks.iter().map(|task| self.task(task)).collect();
+        tasks.extend(Self::parked(&report));
+        tasks.truncate(tcat_api::types::LIST_ITEMS_MAX);
+        Ok(Status {
+            client: ClientStatus {
+                id: self.me.to_string(),
+                name: names.get(&self.me).cloned().unwrap_or_else(|| self.name.clone()),
+                incarnation: report.incarnation.0,
+            },
+            workgroup: WorkgroupStatus {
+                id: self.workgroup.0.to_string(),
+                name: self.workgroup.1.clone(),
+                clock: report.vector.iter().map(|(_, stamp)| stamp.counter).sum(),
+            },
+            settled: report.at_rest && !report.catalog_away,
+            brake: false,
+            clock: report.vector.iter().map(|(client, stamp)| (client.to_string(), pair(*stamp))).collect(),
+            peers: self.peers(&report, &names),
+            media: MediaCounts {
+                total: report.rows,
+                settled: report.rows.saturating_sub(report.unsettled),
+                uploading: count(&["import", "upload"]) + report.uploads_waiting,
+                downloading: count(&["download"]) + report.downloads_waiting,
+                conflict: report.versions,
+                missing,
+                parked: report.resting.len() as u64,
+            },
+            tasks,
+            bytes: ByteCounts {
+                lan_in: moved.lan_in.load(Ordering::Relaxed),
+                lan_out: self.serving.lan_out.load(Ordering::Relaxed),
+                cloud_in: moved.cloud_in.load(Ordering::Relaxed),
+                cloud_out: moved.cloud_out.load(Ordering::Relaxed),
+            },
+            cloud_fetches: moved.cloud_fetches.load(Ordering::Relaxed),
+        })
+    }
+
+    async fn wait(&self, timeout: Duration) -> Result<WaitAnswer, ControlError> {
+        let began = Instant::now();
+        let (id, rested) = self.events.wait();
+        let asked = Asked { id, control: self };
+        self.engine.input(Input::Wait(id)).await.map_err(stopping)?;
+        let settled = tokio::time::timeout(timeout, rested).await.is_ok_and(|heard| heard.is_ok());
+        drop(asked);
+        if !settled {
+            self.engine.input(Input::WaitCancelled(id)).await.map_err(stopping)?;
+        }
+        self.wait_answer(began, settled).await
+    }
+
+    async fn scan(&self) -> Result<ScanAnswer, ControlError> {
+        let began = Instant::now();
+        let mut scans = self.scans.clone();
+        self.engine.input(Input::Rescan).await.map_err(stopping)?;
+        let ours =
+            |finished: &Option<Finished>| finished.as_ref().is_some_and(|finished| finished.began >= began);
+        let finished = scans.wait_for(ours).await.map_err(|_| stopping(Stopped))?.clone();
+        let Some(Finished { outcome, unreadable, took, .. }) = finished else {
+            return Err(stopping(Stopped));
+        };
+        let summary =
+            outcome.map_err(|why| ControlError::Failed { why, what_to_do: "then scan again".into() })?;
+        let note =
+            |(path, why): &(MediaPath, String)| UnreadableNote { path: path.to_string(), why: why.clone() };
+        Ok(ScanAnswer {
+            files: summary.files,
+            hashed: summary.files_hashed,
+            hashed_bytes: summary.bytes_hashed,
+            busy: summary.busy,
+            absent: 0,
+            unreadable: unreadable.iter().map(note).collect(),
+            left_out: summary.unreadable.saturating_sub(unreadable.len() as u64),
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        }
+        .bounded())
+    }
+
+    async fn show(&self, what: &str) -> Result<Show, ControlError> {
+        let item = self.find(what).await?;
+        let (report, names) = (self.item(item).await?, self.names().await);
+        if report.row.is_none() && report.entries.is_empty() {
+            return Err(ControlError::NotFound {
+                what: format!("there is no item {what:?}"),
+                what_to_do: "name an item by its id, or by its path in the media folder".into(),
+            });
+        }
+        let group = self.catalog.workgroup().await.map_err(catalog_failed)?;
+        let catalog_id = group.catalog.to_string();
+        let import = self.catalog.import(item).await.map_err(catalog_failed)?.map(|import| ImportRow {
+            catalog_id: catalog_id.clone(),
+            id: item.to_string(),
+            state: import.state,
+            md5: import.md5.to_string(),
+            source_server: import.source_server,
+            source_path: import.source_path,
+            upload_date: import.upload_date,
+            source: import.source,
+        });
+        let row = report.row.as_ref();
+        Ok(Show {
+            tcat_media: row.map(|row| media_row(row, catalog_id)),
+            tcat_import: import,
+            copies: report.entries.iter().filter_map(|entry| copy_row(entry, row, &names)).collect(),
+        })
+    }
+
+    async fn invite(&self) -> Result<Invite, ControlError> {
+        let addresses = self.net.listen_addresses();
+        let code = self.book.invite(&addresses).map_err(|error| ControlError::Failed {
+            why: format!("no code could be made: {error}"),
+            what_to_do: "try again".into(),
+        })?;
+        let expires = Timestamp::now() + VALID;
+        Ok(Invite { code: code.encode(), expires: expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string() })
+    }
+}
+
+/// Takes the number back if who asked goes away.
+struct Asked<'a> {
+    id: u64,
+    control: &'a GroupControl,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.control.events.forget(self.id);
+    }
+}
+
+fn media_row(row: &CatalogRow, catalog_id: String) -> MediaRow {
+    let state = match row.state {
+        RowState::Pending { .. } => "pending",
+        RowState::Active => "active",
+        RowState::KillRequest => "kill-request",
+        RowState::KillWip => "kill-wip",
+        RowState::KillComplete => "kill-complete",
+    };
+    let dot = row.revision.0;
+    MediaRow {
+        catalog_id,
+        id: row.item.to_string(),
+        virtual_path: row.virtual_path.clone(),
+        cache_path: row.cache_path.to_string(),
+        content_type: row.content_type.clone(),
+        state: state.into(),
+        md5: row.content.md5.to_string(),
+        size: row.content.size,
+        blake3: row.content.blake3.map(|blake3| blake3.to_string()),
+        revision: format!("{}@{}.{}", dot.client, dot.stamp.incarnation.0, dot.stamp.counter),
+        object_id: row.object_name().to_string(),
+        generation: row.generation,
+        upload: row.upload,
+        version_of: row.version_of.map(|item| item.to_string()),
+    }
+}
+
+fn copy_row(
+    entry: &OwnedEntry,
+    row: Option<&CatalogRow>,
+    names: &BTreeMap<ClientId, String>,
+) -> Option<CopyRow> {
+    let copy = entry.entry.copy.as_ref()?;
+    let held = copy.held.as_ref();
+    let date = |held: &tcat_engine::entry::Held| {
+        let ms = i64::try_from(held.cached_date_ms).ok()?;
+        Some(Timestamp::from_millisecond(ms).ok()?.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+    };
+    let owner = entry.owner();
+    Some(CopyRow {
+        client: names.get(&owner).cloned().unwrap_or_else(|| owner.short()),
+        path: held.map_or(String::new(), |held| held.path.to_string()),
+        cached_by: owner.to_string(),
+        cached_date: held.and_then(date),
+        vector_clock: (entry.dot.stamp.incarnation.0, entry.dot.stamp.counter),
+        md5: held.map(|held| held.content.md5.to_string()),
+        size: held.map(|held| held.content.size),
+        settled: held.zip(row).is_some_and(|(held, row)| held.content.same_as(&row.content)),
+    })
+}

@@ -1,0 +1,296 @@
+//! Doing what the engine orders, one storage or network call each, and telling how it ended.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tcat_engine::catalog::{FeedPosition, Refusal};
+use tcat_engine::content::Content;
+use tcat_engine::ids::{ClientId, ObjectId};
+use tcat_engine::observation::FileStat;
+use tcat_engine::paths::MediaPath;
+use tcat_engine::ports::{Effect, EffectId, Object, Outcome, Publish};
+use tcat_net::{FetchError, NetHandle};
+use tcat_storage::cache_folder::{
+    self, CacheFolder, Expected, FolderError, Moved as FileMoved, Published, SetAside, Trashed,
+};
+use tcat_storage::catalog::{Catalog, CatalogError, Intended};
+use tcat_storage::client_database::ClientDatabase;
+use tcat_storage::hashing::hash_file;
+use tcat_storage::objects::{ObjectError, Objects};
+
+/// What effects are done with.
+pub(super) struct Effects {
+    pub(super) me: ClientId,
+    pub(super) name: String,
+    pub(super) quiet_ms: u64,
+    pub(super) catalog: Arc<dyn Catalog>,
+    pub(super) objects: Objects,
+    pub(super) folder: Arc<CacheFolder>,
+    pub(super) client_database: Arc<ClientDatabase>,
+    pub(super) net: NetHandle,
+    pub(super) moved: Moved,
+}
+
+/// Bytes moved since this start, and by each transfer under way.
+#[derive(Default)]
+pub(super) struct Moved {
+    under_way: Mutex<BTreeMap<EffectId, Arc<AtomicU64>>>,
+    pub(super) lan_in: AtomicU64,
+    pub(super) cloud_in: AtomicU64,
+    pub(super) cloud_out: AtomicU64,
+    pub(super) cloud_fetches: AtomicU64,
+}
+
+impl Moved {
+    fn begin(&self, id: EffectId) -> Arc<AtomicU64> {
+        let counter = Arc::new(AtomicU64::new(0));
+        self.lock().insert(id, Arc::clone(&counter));
+        counter
+    }
+
+    fn end(&self, id: EffectId) {
+        self.lock().remove(&id);
+    }
+
+    /// How many bytes a transfer has moved.
+    pub(super) fn bytes_of(&self, id: EffectId) -> u64 {
+        self.lock().get(&id).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<EffectId, Arc<AtomicU64>>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A transfer's progress, added to a total as it comes. What was there from an earlier attempt counts as progress,
+/// not as moved.
+struct Meter<'a> {
+    done: Arc<AtomicU64>,
+    total: &'a AtomicU64,
+}
+
+impl Meter<'_> {
+    fn tell(&self, bytes: u64) {
+        let before = self.done.swap(bytes, Ordering::Relaxed);
+        self.total.fetch_add(bytes.saturating_sub(before), Ordering::Relaxed);
+    }
+}
+
+fn done(stat: Option<FileStat>) -> Outcome {
+    Outcome::Done { stat: stat.unwrap_or_default() }
+}
+
+fn failed(error: impl std::fmt::Display) -> Outcome {
+    Outcome::Failed(error.to_string())
+}
+
+impl Effects {
+    /// Does one effect.
+    pub(super) async fn perform(&self, id: EffectId, effect: Effect) -> Outcome {
+        match effect {
+            Effect::ReadFeed { after, limit } => self.read_feed(after, limit).await,
+            Effect::Create(new) => match self.catalog.create(&new).await {
+                Ok(created) => Outcome::Created(created),
+                Err(error) => failed(error),
+            },
+            Effect::Commit(commit) => match self.catalog.commit(&commit).await {
+                Ok(committed) => Outcome::Committed(committed),
+                Err(error) => failed(error),
+            },
+            Effect::Intend(object) => self.intend(object).await,
+            Effect::Put { object, path } => self.put(id, object, &path).await,
+            Effect::Get { object, content } => self.get(id, object, content).await,
+            Effect::Fetch { from, content, check_md5 } => self.fetch(id, from, content, check_md5).await,
+            Effect::Untrash { content } => self.in_folder(move |folder| untrash(folder, &content)).await,
+            Effect::Publish(publish) => self.publish(publish).await,
+            Effect::Trash { path, content } => {
+                self.in_folder(move |folder| trash(folder, &path, &content)).await
+            }
+            Effect::SetAside { path, content, to } => {
+                self.in_folder(move |folder| set_aside(folder, &path, &content, &to)).await
+            }
+            Effect::Move { path, to } => self.in_folder(move |folder| move_file(folder, &path, &to)).await,
+        }
+    }
+
+    async fn in_folder(
+        &self,
+        work: impl FnOnce(&CacheFolder) -> Result<Outcome, FolderError> + Send + 'static,
+    ) -> Outcome {
+        let folder = Arc::clone(&self.folder);
+        match tokio::task::spawn_blocking(move || work(&folder)).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => failed(error),
+            Err(error) => failed(format!("a step in the media folder broke off: {error}; it is tried again")),
+        }
+    }
+
+    async fn read_feed(&self, after: FeedPosition, limit: u32) -> Outcome {
+        match self.catalog.feed(after, limit as usize).await {
+            Ok(page) => Outcome::Feed(Box::new(page)),
+            Err(CatalogError::Restored { .. }) => Outcome::FeedRestored,
+            Err(error) => failed(error),
+        }
+    }
+
+    async fn intend(&self, object: Object) -> Outcome {
+        let Object { id, item, content, generation } = object;
+        match self.catalog.intend(id, item, &content, generation, self.me).await {
+            Ok(Intended::Registered | Intended::Live) => done(None),
+            Ok(Intended::Refused(Refusal::Condemned)) | Err(CatalogError::ObjectTaken { .. }) => {
+                Outcome::Occupied
+            }
+            Ok(Intended::Refused(why)) => {
+                failed(format!("the catalog refused the upload: {why}; join the workgroup again"))
+            }
+            Err(error) => failed(error),
+        }
+    }
+
+    async fn put(&self, id: EffectId, object: Object, path: &MediaPath) -> Outcome {
+        let (root, place) = (self.folder.root().to_owned(), path.clone());
+        let opening = move || tcat_storage::platform::open_beneath(&root, &place);
+        let file = match tokio::task::spawn_blocking(opening).await {
+            Ok(Ok(file)) => file,
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => return Outcome::Missing,
+            Ok(Err(error)) => {
+                return failed(format!("{path}: cannot be read ({error}); check its permissions"));
+            }
+            Err(error) => return failed(error),
+        };
+        let meter = Meter { done: self.moved.begin(id), total: &self.moved.cloud_out };
+        let put = self
+            .objects
+            .put_file(object.id, file, path.as_str(), &object.content, &|bytes| meter.tell(bytes))
+            .await;
+        self.moved.end(id);
+        match put {
+            Ok(()) => done(None),
+            Err(ObjectError::SourceChanged { .. }) => Outcome::Changed,
+            Err(ObjectError::Occupied { .. }) => Outcome::Occupied,
+            Err(error) => failed(error),
+        }
+    }
+
+    async fn get(&self, id: EffectId, object: ObjectId, content: Content) -> Outcome {
+        let partial = self.folder.partial(content.key());
+        let meter = Meter { done: self.moved.begin(id), total: &self.moved.cloud_in };
+        let got = self.objects.get(object, &content, &partial, &|bytes| meter.tell(bytes)).await;
+        self.moved.end(id);
+        match got {
+            Ok(fetched) => {
+                self.moved.cloud_fetches.fetch_add(1, Ordering::Relaxed);
+                // Only saves hashing it again before it is served.
+                if let Err(error) = self.client_database.store_outboard(&fetched.outboard) {
+                    tracing::warn!("{error}");
+                }
+                done(None)
+            }
+            Err(ObjectError::Missing { .. }) => Outcome::Missing,
+            Err(ObjectError::Corrupt { .. }) => Outcome::Corrupt,
+            Err(error) => failed(error),
+        }
+    }
+
+    async fn fetch(&self, id: EffectId, from: ClientId, content: Content, check_md5: bool) -> Outcome {
+        let partial = self.folder.partial(content.key());
+        let meter = Meter { done: self.moved.begin(id), total: &self.moved.lan_in };
+        let fetched = self.net.fetch(from, &content, &partial, &|bytes| meter.tell(bytes)).await;
+        self.moved.end(id);
+        match fetched {
+            Ok(()) if check_md5 => {
+                let hashing = tokio::task::spawn_blocking(move || hash_file(&partial, &|| false));
+                match hashing.await {
+                    Ok(Ok(hashed)) if hashed.content.same_as(&content) => done(None),
+                    Ok(Ok(_)) => Outcome::Corrupt,
+                    Ok(Err(error)) => failed(error),
+                    Err(error) => failed(error),
+                }
+            }
+            Ok(()) => done(None),
+            Err(FetchError::NotHeld { .. }) => Outcome::Missing,
+            Err(FetchError::Lied { .. }) => Outcome::Corrupt,
+            Err(error) => failed(error),
+        }
+    }
+
+    async fn publish(&self, publish: Box<Publish>) -> Outcome {
+        let (name, quiet_ms) = (self.name.clone(), self.quiet_ms);
+        self.in_folder(move |folder| {
+            let partial = folder.partial(publish.content.key());
+            let published = folder.publish(&cache_folder::Publish {
+                item: publish.item,
+                path: &publish.path,
+                content: &publish.content,
+                partial: &partial,
+                expected: publish.expected.map_or(Expected::Absent, Expected::Content),
+                known: &publish.known,
+                author_name: &name,
+                quiet_ms,
+            });
+            Ok(match published {
+                Ok(Published::Placed { stat } | Published::Replaced { stat, .. }) => done(stat),
+                Ok(Published::Edited { stat, kept_as }) => match kept_as.into_iter().next() {
+                    Some(kept_as) => Outcome::Edited { stat: stat.unwrap_or_default(), kept_as },
+                    None => done(stat),
+                },
+                Ok(Published::KnownThere { .. } | Published::Occupied) => Outcome::Changed,
+                Err(FolderError::BadPartial { path, why }) => {
+                    folder.remove_partial(publish.content.key())?;
+                    failed(FolderError::BadPartial { path, why })
+                }
+                Err(error) => return Err(error),
+            })
+        })
+        .await
+    }
+}
+
+fn untrash(folder: &CacheFolder, content: &Content) -> Result<Outcome, FolderError> {
+    let Some(entry) = folder.find_in_trash(content)? else { return Ok(Outcome::Missing) };
+    let partial = folder.partial(content.key());
+    // Copied, not moved: trash keeps what it has until it expires.
+    let copied = fs::copy(folder.place_in_trash(&entry), &partial)
+        .and_then(|_| tcat_storage::platform::sync_file(&partial));
+    if let Err(error) = copied {
+        return Ok(failed(format!("{}: cannot be copied from trash: {error}; check the disk", entry.path)));
+    }
+    match hash_file(&partial, &|| false) {
+        Ok(hashed) if hashed.content.same_as(content) => Ok(done(None)),
+        _ => {
+            folder.remove_partial(content.key())?;
+            Ok(Outcome::Missing)
+        }
+    }
+}
+
+fn trash(folder: &CacheFolder, path: &MediaPath, content: &Content) -> Result<Outcome, FolderError> {
+    Ok(match folder.trash(path, Some(content))? {
+        Trashed::Trashed(_) | Trashed::KeptInTrash(_) => done(None),
+        Trashed::Differs(_) | Trashed::Changing => Outcome::Changed,
+        Trashed::Absent => Outcome::Missing,
+    })
+}
+
+fn set_aside(
+    folder: &CacheFolder,
+    path: &MediaPath,
+    content: &Content,
+    to: &MediaPath,
+) -> Result<Outcome, FolderError> {
+    Ok(match folder.set_aside(path, content, to)? {
+        SetAside::Aside(stat) => done(stat),
+        SetAside::Differs(_) | SetAside::Changing | SetAside::KeptAside => Outcome::Changed,
+        SetAside::Occupied => Outcome::Occupied,
+        SetAside::Absent => Outcome::Missing,
+    })
+}
+
+fn move_file(folder: &CacheFolder, path: &MediaPath, to: &MediaPath) -> Result<Outcome, FolderError> {
+    Ok(match folder.move_file(path, to)? {
+        FileMoved::Moved(stat) => done(stat),
+        FileMoved::Occupied => Outcome::Occupied,
+        FileMoved::Absent => Outcome::Missing,
+    })
+}

@@ -1,0 +1,331 @@
+//! The running node: one engine for each workgroup, and everything that does what it orders.
+//!
+//! The engine lives on a thread of its own (`driver`) and is fed through one bounded queue. What it puts out goes to
+//! the network, to `effects` (storage and transfers) and to `scanning`; what those find comes back as inputs. Nothing
+//! here decides anything about items.
+
+mod control;
+mod driver;
+mod effects;
+mod events;
+mod scanning;
+mod serving;
+
+use crate::api_server::Served;
+use crate::commands::run::RunningNode;
+use crate::invitations::InvitationBook;
+use crate::output::Failure;
+use crate::settings::{NodeSettings, Stores, WorkgroupSettings};
+use crate::ticket::Ticket;
+use async_trait::async_trait;
+use control::GroupControl;
+use driver::{Driver, EngineHandle, Outside};
+use effects::Effects;
+use events::Events;
+use futures::future::select_all;
+use scanning::{ScanRequests, Scanning};
+use serving::Serving;
+use std::sync::Arc;
+use std::time::Duration;
+use tcat_engine::batch::{Keys, Signature};
+use tcat_engine::engine::Config as EngineConfig;
+use tcat_engine::ids::ClientId;
+use tcat_engine::message::Message;
+use tcat_engine::ports::Input;
+use tcat_net::{Identity, Net, NetConfig, NetEvent, NetHandle};
+use tcat_storage::cache_folder::CacheFolder;
+use tcat_storage::client_database::ClientDatabase;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+/// How often old trash is looked for.
+const TRASH_EXPIRY: Duration = Duration::from_secs(6 * 3600);
+/// How long the engine listens after staking a claim.
+const LISTEN_MS: u64 = 150;
+/// How often the feed is read while nothing hints at a change.
+const POLL_MS: u64 = 1_000;
+
+/// Opens everything and starts all workgroups of a node.
+pub async fn start(settings: NodeSettings) -> Result<Box<dyn RunningNode>, Failure> {
+    let client_database = Arc::new(settings.open_client_database()?);
+    let mut groups = Vec::new();
+    for group in &settings.workgroups {
+        match Group::start(&settings, group, Arc::clone(&client_database)).await {
+            Ok(started) => groups.push(started),
+            Err(failure) => {
+                for group in groups {
+                    Group::stop(group).await;
+                }
+                return Err(failure);
+            }
+        }
+    }
+    Ok(Box::new(Node { groups }))
+}
+
+struct Node {
+    groups: Vec<Group>,
+}
+
+#[async_trait]
+impl RunningNode for Node {
+    fn served(&self) -> Vec<Served> {
+        let served = |group: &Group| Served {
+            id: group.id.clone(),
+            name: group.name.clone(),
+            control: group.control.clone(),
+        };
+        self.groups.iter().map(served).collect()
+    }
+
+    async fn failed(&mut self) -> Failure {
+        let ends = self.groups.iter_mut().map(|group| Box::pin(group.failed()));
+        select_all(ends).await.0
+    }
+
+    async fn stop(self: Box<Self>) {
+        for group in self.groups {
+            group.stop().await;
+        }
+    }
+}
+
+/// One running workgroup.
+struct Group {
+    id: String,
+    name: String,
+    control: Arc<GroupControl>,
+    engine: EngineHandle,
+    driver: std::thread::JoinHandle<()>,
+    failure: oneshot::Receiver<String>,
+    net: NetHandle,
+    scanning: Scanning,
+    catalog: Arc<dyn tcat_storage::catalog::Catalog>,
+    helpers: tokio::task::JoinSet<()>,
+}
+
+impl Group {
+    async fn start(
+        settings: &NodeSettings,
+        group: &WorkgroupSettings,
+        client_database: Arc<ClientDatabase>,
+    ) -> Result<Self, Failure> {
+        let Stores { catalog, objects, folder, database } = group.open().await?;
+        let folder = Arc::new(folder);
+        recover(Arc::clone(&folder)).await?;
+        let me = settings.identity.client_id();
+        let (engine, commands) = EngineHandle::new();
+        let serving =
+            Arc::new(Serving::new(engine.clone(), Arc::clone(&folder), Arc::clone(&client_database)));
+        let book = Arc::new(InvitationBook::new(me, ticket(group), Arc::clone(&catalog), Handle::current()));
+        let (net, net_events) = start_net(settings, group, &serving, &book).await?;
+        let scanning = Scanning::start(
+            engine.clone(),
+            folder.root(),
+            Arc::clone(&client_database),
+            settings.config.scan.quiet_ms,
+            settings.config.limits.hashes,
+        )
+        .await?;
+        let events = Arc::new(Events::default());
+        let effects = Arc::new(Effects {
+            me,
+            name: settings.config.name.clone(),
+            quiet_ms: settings.config.scan.quiet_ms,
+            catalog: Arc::clone(&catalog),
+            objects,
+            folder: Arc::clone(&folder),
+            client_database,
+            net: net.clone(),
+            moved: effects::Moved::default(),
+        });
+        let outside = Outside {
+            net: net.clone(),
+            effects: Arc::clone(&effects),
+            scans: scanning.requests(),
+            events: Arc::clone(&events),
+            tokio: Handle::current(),
+        };
+        let config = engine_config(settings, folder.root().display().to_string());
+        let (failed, failure) = oneshot::channel();
+        let keys = Box::new(NodeKeys(settings.identity.clone()));
+        let driver = Driver::spawn(database, config, keys, engine.clone(), commands, outside, failed)?;
+        let mut helpers = tokio::task::JoinSet::new();
+        helpers.spawn(hear(net_events, engine.clone()));
+        helpers.spawn(expire_trash(Arc::clone(&folder), settings.config.trash.days));
+        let control = Arc::new(GroupControl {
+            me,
+            name: settings.config.name.clone(),
+            workgroup: (group.id, group.name.clone()),
+            engine: engine.clone(),
+            effects,
+            serving,
+            events,
+            scans: scanning.finished(),
+            catalog: Arc::clone(&catalog),
+            net: net.clone(),
+            book,
+        });
+        Ok(Self {
+            id: group.id.to_string(),
+            name: group.name.clone(),
+            control,
+            engine,
+            driver,
+            failure,
+            net,
+            scanning,
+            catalog,
+            helpers,
+        })
+    }
+
+    /// Returns only when the engine has stopped by itself: why.
+    async fn failed(&mut self) -> Failure {
+        match (&mut self.failure).await {
+            Ok(why) => {
+                Failure::new("the node stopped", why, "mend that and start it again; nothing was lost")
+            }
+            Err(_) => Failure::new(
+                "the node stopped",
+                "its engine ended unexpectedly",
+                "see the log, start it again",
+            ),
+        }
+    }
+
+    /// New work first, then what does it, then what it stands on.
+    async fn stop(mut self) {
+        self.helpers.abort_all();
+        self.scanning.stop();
+        self.net.shutdown().await;
+        self.engine.stop().await;
+        let driver = self.driver;
+        // The engine's thread ends after the input that it is at.
+        let _ = tokio::task::spawn_blocking(move || driver.join()).await;
+        self.catalog.close().await;
+    }
+}
+
+fn engine_config(settings: &NodeSettings, media: String) -> EngineConfig {
+    let count = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
+    EngineConfig {
+        me: settings.identity.client_id(),
+        name: settings.config.name.clone(),
+        source_server: media,
+        lease_ms: settings.config.lease_ms,
+        quiet_ms: settings.config.scan.quiet_ms,
+        poll_ms: POLL_MS,
+        listen_ms: LISTEN_MS,
+        scan_interval_ms: settings.config.scan.interval_s.saturating_mul(1000),
+        uploads_max: count(settings.config.limits.uploads),
+        downloads_max: count(settings.config.limits.downloads),
+        manual_import: settings.config.import == crate::config::Import::Manual,
+    }
+}
+
+fn ticket(group: &WorkgroupSettings) -> Ticket {
+    Ticket {
+        workgroup: group.id,
+        name: group.name.clone(),
+        key: group.key.clone(),
+        catalog: group.catalog_url.clone(),
+        objects: group.objects_url.clone(),
+        client_name: String::new(),
+    }
+}
+
+async fn start_net(
+    settings: &NodeSettings,
+    group: &WorkgroupSettings,
+    serving: &Arc<Serving>,
+    book: &Arc<InvitationBook>,
+) -> Result<(NetHandle, mpsc::Receiver<NetEvent>), Failure> {
+    let config = NetConfig {
+        identity: settings.identity.clone(),
+        workgroup: group.id,
+        workgroup_key: group.key.clone(),
+        listen: vec![group.listen],
+        interfaces: settings.config.interfaces.clone(),
+        static_peers: settings.peers.clone(),
+        mdns: true,
+        contents: serving.clone(),
+        invitations: Some(book.clone()),
+    };
+    Net::start(config).await.map_err(Failure::of)
+}
+
+/// Finishes what a crash interrupted, before anything else is done in the folder.
+async fn recover(folder: Arc<CacheFolder>) -> Result<(), Failure> {
+    let recovering = tokio::task::spawn_blocking(move || folder.recover());
+    for done in recovering.await.map_err(Failure::of)?.map_err(Failure::of)? {
+        tracing::warn!("{done}");
+    }
+    Ok(())
+}
+
+/// Feeds the engine what the network brings.
+async fn hear(mut events: mpsc::Receiver<NetEvent>, engine: EngineHandle) {
+    while let Some(event) = events.recv().await {
+        let input = match event {
+            NetEvent::Connected(client) => {
+                tracing::info!(client = client.short(), "connected");
+                Input::Connected(client)
+            }
+            NetEvent::Disconnected(client) => {
+                tracing::info!(client = client.short(), "disconnected");
+                Input::Disconnected(client)
+            }
+            NetEvent::Listening(address) => {
+                tracing::info!("listening for members on {address}");
+                continue;
+            }
+            NetEvent::DiscoveryUnavailable(why) => {
+                tracing::warn!("members are not found by themselves: {why}; static peers still work");
+                continue;
+            }
+            NetEvent::Message { from, bytes } => match Message::decode(&bytes) {
+                Ok(Some(message)) => Input::Message(from, message),
+                Ok(None) => continue,
+                Err(why) => {
+                    tracing::warn!(client = from.short(), "a message that cannot be read was dropped: {why}");
+                    continue;
+                }
+            },
+        };
+        if engine.input(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn expire_trash(folder: Arc<CacheFolder>, days: u64) {
+    let days = u32::try_from(days).unwrap_or(u32::MAX);
+    loop {
+        let folder = Arc::clone(&folder);
+        match tokio::task::spawn_blocking(move || folder.expire(days)).await {
+            Ok(Ok(expired)) if expired.files > 0 => {
+                tracing::info!("{} files older than {days} days were removed from trash", expired.files);
+            }
+            Ok(Err(error)) => tracing::warn!("trash was not looked through: {error}"),
+            _ => {}
+        }
+        tokio::time::sleep(TRASH_EXPIRY).await;
+    }
+}
+
+/// Our key, and everybody's.
+struct NodeKeys(Identity);
+
+impl Keys for NodeKeys {
+    fn sign(&self, bytes: &[u8]) -> Signature {
+        Signature(self.0.sign(bytes))
+    }
+
+    fn verify(&self, client: &ClientId, bytes: &[u8], signature: &Signature) -> bool {
+        tcat_net::verify(client, bytes, &signature.0)
+    }
+}
+
+/// What the scanner is asked from outside the engine.
+type Scans = Arc<ScanRequests>;

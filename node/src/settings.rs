@@ -1,0 +1,172 @@
+//! Everything that a node needs to run, loaded from its home and checked: what `tcat run` hands to the
+//! runtime.
+//!
+//! [`NodeSettings::load`] reads config.toml, the identity and the keys; [`WorkgroupSettings::open`] opens
+//! what a workgroup keeps. Both touch nothing but what they read, lock or recover. What happens with it is
+//! the runtime's.
+
+use crate::config::{Config, WorkgroupConfig};
+use crate::home::Home;
+use crate::output::Failure;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tcat_engine::ids::{ClientId, WorkgroupId, from_hex, hex};
+use tcat_net::{Identity, PeerAddress, WorkgroupKey};
+use tcat_storage::cache_folder::{CacheFolder, Marker};
+use tcat_storage::catalog::{self, Catalog};
+use tcat_storage::client_database::ClientDatabase;
+use tcat_storage::node_database::NodeDatabase;
+use tcat_storage::objects::Objects;
+
+/// One node, as its home says.
+#[derive(Debug)]
+pub struct NodeSettings {
+    /// The home.
+    pub home: Home,
+    /// Who this node is.
+    pub identity: Identity,
+    /// config.toml; `interfaces` replaced by those of the command line, where it names any.
+    pub config: Config,
+    /// `peers` of config.toml.
+    pub peers: Vec<PeerAddress>,
+    /// The workgroups to serve; at least one.
+    pub workgroups: Vec<WorkgroupSettings>,
+}
+
+/// One workgroup of a node.
+#[derive(Debug)]
+pub struct WorkgroupSettings {
+    /// Its id.
+    pub id: WorkgroupId,
+    /// Its name.
+    pub name: String,
+    /// What proves membership.
+    pub key: WorkgroupKey,
+    /// Where members reach this node for it: the first workgroup has `listen` of config.toml, further ones
+    /// any free port.
+    pub listen: SocketAddr,
+    /// The media folder, as config.toml names it.
+    pub media: PathBuf,
+    /// The catalog's URL.
+    pub catalog_url: String,
+    /// The object store's URL.
+    pub objects_url: String,
+    /// The node database's file.
+    pub database_file: PathBuf,
+    /// What the media folder's marker must say.
+    pub marker: Marker,
+}
+
+/// What a workgroup keeps, open.
+pub struct Stores {
+    /// The catalog.
+    pub catalog: Arc<dyn Catalog>,
+    /// The object store.
+    pub objects: Objects,
+    /// The media folder, locked.
+    pub folder: CacheFolder,
+    /// The engine's store.
+    pub database: NodeDatabase,
+}
+
+impl NodeSettings {
+    /// Loads the settings of a finished home. `interfaces` replace those of config.toml; `only` chooses one
+    /// workgroup.
+    pub fn load(home: &Home, interfaces: &[String], only: Option<&str>) -> Result<Self, Failure> {
+        let mut config = Config::load(&home.config_file()).map_err(|error| error.failing())?;
+        if !interfaces.is_empty() {
+            config.interfaces = interfaces.to_vec();
+        }
+        let identity = Identity::load(&home.identity_file()).map_err(Failure::of)?;
+        let peers = config.peers.iter().map(|text| text.parse()).collect::<Result<_, _>>();
+        let peers = peers.map_err(|error| {
+            Failure::usage("cannot use the settings", error, "correct `peers` in config.toml")
+        })?;
+        let mut workgroups = Vec::new();
+        for (n, group) in config.workgroups.iter().enumerate() {
+            let port = if n == 0 { config.listen.port() } else { 0 };
+            let listen = SocketAddr::new(config.listen.ip(), port);
+            workgroups.push(WorkgroupSettings::load(home, identity.client_id(), group, listen)?);
+        }
+        if let Some(name) = only {
+            workgroups.retain(|group| group.name == name || group.id.to_string() == name);
+        }
+        if workgroups.is_empty() {
+            let why = match only {
+                Some(name) => format!("there is no workgroup {name:?} in {}", home.config_file().display()),
+                None => format!("{} names no workgroup", home.config_file().display()),
+            };
+            return Err(Failure::new(
+                "nothing to run",
+                why,
+                "make one with `tcat init`, or join one with `tcat join`",
+            ));
+        }
+        Ok(Self { home: home.clone(), identity, config, peers, workgroups })
+    }
+
+    /// Opens what all workgroups of this client share; made where it is missing, since it is only a cache.
+    pub fn open_client_database(&self) -> Result<ClientDatabase, Failure> {
+        ClientDatabase::open_or_create(&self.home.client_database()).map_err(Failure::of)
+    }
+}
+
+impl WorkgroupSettings {
+    fn load(
+        home: &Home,
+        client: ClientId,
+        group: &WorkgroupConfig,
+        listen: SocketAddr,
+    ) -> Result<Self, Failure> {
+        let id = group.workgroup_id().map_err(Failure::of)?;
+        Ok(Self {
+            id,
+            name: group.name.clone(),
+            key: read_key(&home.workgroup_key_file(id))?,
+            listen,
+            media: group.media.clone(),
+            catalog_url: group.catalog.clone(),
+            objects_url: group.objects.clone(),
+            database_file: home.workgroup_database(id),
+            marker: marker(home, client, id),
+        })
+    }
+
+    /// Opens everything that the workgroup keeps: the media folder first, which only one node can have.
+    pub async fn open(&self) -> Result<Stores, Failure> {
+        let (media, marker, file) = (self.media.clone(), self.marker.clone(), self.database_file.clone());
+        let opening = tokio::task::spawn_blocking(move || {
+            let folder = CacheFolder::open(&media, &marker).map_err(Failure::of)?;
+            let database = NodeDatabase::open(&file).map_err(Failure::of)?;
+            Ok::<_, Failure>((folder, database))
+        });
+        let (folder, database) = opening.await.map_err(Failure::of)??;
+        let catalog = catalog::open(&self.catalog_url, Some(self.id)).await.map_err(Failure::of)?;
+        catalog.check().await.map_err(Failure::of)?;
+        let objects = Objects::open(&self.objects_url).map_err(Failure::of)?;
+        Ok(Stores { catalog, objects, folder, database })
+    }
+}
+
+/// What the marker of this client's media folder for a workgroup says.
+pub fn marker(home: &Home, client: ClientId, workgroup: WorkgroupId) -> Marker {
+    Marker { workgroup, client, home: home.root().display().to_string() }
+}
+
+/// The text of a workgroup's key file.
+pub fn key_text(key: &WorkgroupKey) -> String {
+    format!("{}\n", hex(key.as_bytes()))
+}
+
+/// Reads a workgroup's key. No error repeats what was read.
+pub fn read_key(path: &Path) -> Result<WorkgroupKey, Failure> {
+    let what = "cannot use the workgroup's key";
+    let restore = "restore it from a backup, or leave and join the workgroup again";
+    let text = fs::read_to_string(path)
+        .map_err(|error| Failure::new(what, format!("{}: {error}", path.display()), restore))?;
+    let bytes = from_hex(text.trim());
+    let bytes = bytes.map_err(|_| Failure::new(what, format!("{} holds no key", path.display()), restore))?;
+    Ok(WorkgroupKey::from_bytes(bytes))
+}
