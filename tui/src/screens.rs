@@ -1,0 +1,3 @@
+//! The screens, one file each: each draws its part between the title and the key line.
+
+pub mod overview;
