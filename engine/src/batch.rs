@@ -17,18 +17,23 @@ pub const BATCH_RECORDS_MAX: usize = 256;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Signature(pub [u8; 64]);
 
+/// Two halves without lengths: serde has no arrays of 64. Exactly 64 bytes on the wire, in one form.
 impl Serialize for Signature {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (left, right) = self.0.split_at(32);
+        let (mut left, mut right) = ([0u8; 32], [0u8; 32]);
+        left.copy_from_slice(&self.0[..32]);
+        right.copy_from_slice(&self.0[32..]);
         (left, right).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Signature {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (left, right): (Vec<u8>, Vec<u8>) = Deserialize::deserialize(deserializer)?;
-        let whole = [left, right].concat();
-        whole.try_into().map(Self).map_err(|_| serde::de::Error::custom("a signature has 64 bytes"))
+        let (left, right): ([u8; 32], [u8; 32]) = Deserialize::deserialize(deserializer)?;
+        let mut whole = [0; 64];
+        whole[..32].copy_from_slice(&left);
+        whole[32..].copy_from_slice(&right);
+        Ok(Self(whole))
     }
 }
 
@@ -364,6 +369,14 @@ mod tests {
             part.verify(&TestKeys(OWNER)).is_ok() && part.records().eq(kept)
         }
         QuickCheck::new().quickcheck(law as fn(_, _) -> bool);
+    }
+
+    #[test]
+    fn a_signature_takes_64_bytes() {
+        let signature = tag(&OWNER, b"x");
+        let bytes = crate::codec::encode(&signature).unwrap();
+        assert_eq!(bytes, signature.0);
+        assert_eq!(crate::codec::decode::<Signature>(&bytes).unwrap(), signature);
     }
 
     #[test]

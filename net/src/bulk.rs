@@ -162,7 +162,7 @@ pub(crate) async fn fetch<S, Opening>(
     content: &Content,
     path: &Path,
     progress: &(dyn Fn(u64) + Send + Sync),
-) -> Result<(), FetchError>
+) -> Result<Outboard, FetchError>
 where
     S: AsyncRead + futures::io::AsyncWrite + Unpin,
     Opening: Future<Output = io::Result<S>>,
@@ -173,16 +173,16 @@ where
     }
     let job = Job { from, content, path, progress };
     let (partial, whole) = job.on_disk(Partial::open(path, content.size, blake3)).await?;
-    if whole {
+    if let Some(outboard) = whole {
         progress(content.size);
-        return job.finish(partial).await;
+        return job.finish(partial).await.map(|()| outboard);
     }
     let opening =
         timeout(Duration::from_secs(STALL_S), open()).await.map_err(|_| FetchError::Stalled { from })?;
     let mut stream = opening.map_err(|source| FetchError::NotConnected { from, source })?;
-    let partial = job.receive(&mut stream, blake3, partial).await?;
+    let (partial, outboard) = job.receive(&mut stream, blake3, partial).await?;
     let _ = stream.close().await;
-    job.finish(partial).await
+    job.finish(partial).await.map(|()| outboard)
 }
 
 impl Job<'_> {
@@ -226,7 +226,7 @@ impl Job<'_> {
         stream: &mut S,
         blake3: Blake3,
         partial: Partial,
-    ) -> Result<Partial, FetchError>
+    ) -> Result<(Partial, Outboard), FetchError>
     where
         S: AsyncRead + futures::io::AsyncWrite + Unpin,
     {
@@ -253,7 +253,8 @@ impl Job<'_> {
             write_frame(stream, &bytes).await.map_err(|e| self.interrupted(e))?;
             self.write(stream, &[]).await?;
         }
-        self.receive_groups(stream, outboard, partial, &ranges).await
+        let partial = self.receive_groups(stream, Arc::clone(&outboard), partial, &ranges).await?;
+        Ok((partial, Arc::unwrap_or_clone(outboard)))
     }
 
     /// Reads one group while the one before is verified and written.

@@ -215,26 +215,39 @@ async fn reach(
     if addresses.is_empty() {
         return Err(unreachable(why));
     }
-    let dial = DialOpts::peer_id(inviter)
-        .condition(PeerCondition::Always)
-        .addresses(addresses)
-        .allocate_new_port()
-        .build();
-    swarm.dial(dial).map_err(|e| unreachable(e.to_string()))?;
-    loop {
+    // One dial an address: at one of them another member may listen by now, which says nothing of the others.
+    let mut open = 0;
+    for address in addresses {
+        let dial = DialOpts::peer_id(inviter)
+            .condition(PeerCondition::Always)
+            .addresses(vec![address])
+            .allocate_new_port()
+            .build();
+        swarm.dial(dial).map_err(|e| unreachable(e.to_string()))?;
+        open += 1;
+    }
+    let mut impostor = None;
+    while open > 0 {
         match swarm.select_next_some().await {
             SwarmEvent::ConnectionEstablished { connection_id, .. } => {
                 let ends = swarm.behaviour_mut().streams.take(connection_id);
                 return ends.ok_or_else(|| JoinError::BrokenOff("it closed the connection".into()));
             }
-            SwarmEvent::OutgoingConnectionError { error: DialError::WrongPeerId { address, .. }, .. } => {
-                let address = socket_address(&address).map_or_else(|| address.to_string(), |a| a.to_string());
-                return Err(JoinError::NotTheInviter { address });
+            SwarmEvent::OutgoingConnectionError { error, .. } => {
+                open -= 1;
+                match error {
+                    DialError::WrongPeerId { address, .. } => {
+                        let shown =
+                            socket_address(&address).map_or_else(|| address.to_string(), |a| a.to_string());
+                        impostor = Some(shown);
+                    }
+                    error => why = dial_error(&error),
+                }
             }
-            SwarmEvent::OutgoingConnectionError { error, .. } => return Err(unreachable(dial_error(&error))),
             _ => {}
         }
     }
+    Err(impostor.map_or_else(|| unreachable(why), |address| JoinError::NotTheInviter { address }))
 }
 
 /// One line for what went wrong with a dial.

@@ -32,12 +32,12 @@ pub(crate) struct Partial {
 }
 
 impl Partial {
-    /// To be run: opens or creates the file, hashes what it holds, and tells whether that is the whole content.
+    /// To be run: opens or creates the file and hashes what it holds; with the outboard, if that is the whole content.
     pub(crate) fn open(
         path: &Path,
         size: u64,
         blake3: Blake3,
-    ) -> impl FnOnce() -> Result<(Self, bool), DiskError> + Send + 'static {
+    ) -> impl FnOnce() -> Result<(Self, Option<Outboard>), DiskError> + Send + 'static {
         let path = path.to_path_buf();
         move || {
             let mut file =
@@ -47,8 +47,8 @@ impl Partial {
                 file.set_len(size)?; // Left over from another content; what is equal still counts.
             }
             let found = digests(&mut file, length.min(size), size)?;
-            let whole = found.len() as u64 == group_count(size)
-                && Outboard { size, groups: found.clone() }.root() == Some(blake3);
+            let whole = Outboard { size, groups: found.clone() };
+            let whole = (whole.root() == Some(blake3)).then_some(whole);
             Ok((Self { file, size, found }, whole))
         }
     }
@@ -123,7 +123,8 @@ mod tests {
     }
 
     fn open(path: &Path, bytes: &[u8], root: Blake3) -> (Partial, bool) {
-        Partial::open(path, bytes.len() as u64, root)().unwrap()
+        let (partial, whole) = Partial::open(path, bytes.len() as u64, root)().unwrap();
+        (partial, whole.is_some_and(|outboard| outboard.root() == Some(root)))
     }
 
     #[test]

@@ -25,6 +25,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tcat_engine::content::Content;
 use tcat_engine::ids::{ClientId, WorkgroupId};
+use tcat_engine::outboard::Outboard;
 use tokio::sync::{Semaphore, mpsc};
 
 /// Events that wait for the node; each message is of at most [`crate::FRAME_MAX_BYTES`].
@@ -181,7 +182,7 @@ impl NetHandle {
     }
 
     /// Fetches one content from a connected member into the file `partial`, whose verified parts are kept from earlier
-    /// attempts. When it returns `Ok`, the file is the whole content, every byte verified, and synced to disk.
+    /// attempts. When it returns the outboard, the file is the whole content, every byte verified, and synced to disk.
     /// `progress` is told how many bytes are verified so far; it must not block. Whatever the outcome, no byte of the
     /// content is ever written unverified, and a later call goes on from what is there.
     /// Four fetches from one peer run at a time, further ones wait. One call at a time for one `partial`; dropping the
@@ -192,7 +193,7 @@ impl NetHandle {
         content: &Content,
         partial: &Path,
         progress: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<(), FetchError> {
+    ) -> Result<Outboard, FetchError> {
         let turns = self.turns_of(from);
         let _turn = turns.acquire().await; // Never closed, so always a turn.
         let open = || self.transport.open_bulk(from);

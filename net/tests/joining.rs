@@ -92,6 +92,21 @@ async fn two_newcomers_from_one_machine_are_both_answered() {
 }
 
 #[tokio::test]
+async fn another_member_at_one_address_does_not_keep_from_the_inviter_at_another() {
+    let (inviter, other) = (inviter().await, inviter().await);
+    for others_first in [true, false] {
+        let mut wanted = request(inviter.client, inviter.address, GOOD);
+        let others = request(other.client, other.address, GOOD).addresses;
+        let own = std::mem::take(&mut wanted.addresses);
+        wanted.addresses = if others_first { [others, own].concat() } else { [own, others].concat() };
+        let newcomer = Identity::generate().unwrap();
+        let answer = join(&newcomer, &wanted).await;
+        let reached = matches!(&answer, Ok(_) | Err(JoinError::Refused(_)));
+        assert!(reached, "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_secret_is_shown_to_nobody_but_the_inviter() {
     let other = inviter().await;
     let inviter = Identity::generate().unwrap().client_id();

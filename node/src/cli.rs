@@ -85,6 +85,9 @@ pub enum Command {
     /// Show how things stand
     #[command(after_help = "Example:\n  tcat status --watch\n  tcat status --json | jq .media")]
     Status(commands::status::Args),
+    /// Watch this node on one screen
+    #[command(after_help = "NO_COLOR turns colours off.\n\nExample:\n  tcat tui\n  tcat tui --ascii")]
+    Tui(commands::tui::Args),
     /// Wait until nothing is left to settle
     #[command(after_help = "Exit status 3: not settled in the time given.\n\n\
                             Example:\n  tcat wait --timeout 5m && echo all equal")]
@@ -119,6 +122,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Join(args) => commands::join::run(&context, &args),
         Command::Run => commands::run::run(&context, crate::runtime::start),
         Command::Status(args) => commands::status::run(&context, &args),
+        Command::Tui(args) => commands::tui::run(&context, &args),
         Command::Wait(args) => commands::wait::run(&context, &args),
         Command::Scan => commands::scan::run(&context),
         Command::Show(args) => commands::show::run(&context, &args),

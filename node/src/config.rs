@@ -144,7 +144,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { uploads: 2, downloads: 4, serves: 8, hashes: 2 }
+        Self { uploads: 4, downloads: 8, serves: 8, hashes: 2 }
     }
 }
 
@@ -282,6 +282,21 @@ impl Config {
         config.check_names_and_addresses().map_err(error)?;
         config.check_workgroups().map_err(error)?;
         Ok(config)
+    }
+
+    /// Keys that a person has set and that this version does not act on yet: said at every start, so that nobody
+    /// relies on them.
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let standard =
+            (Deletions::default(), Brake::default(), Limits::default().serves, default_horizon_days());
+        let set = [
+            ("deletions", self.deletions != standard.0),
+            ("brake", self.brake != standard.1),
+            ("limits.serves", self.limits.serves != standard.2),
+            ("horizon_days", self.horizon_days != standard.3),
+            ("trash.max_gib", self.trash.max_gib.is_some()),
+        ];
+        set.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect()
     }
 
     fn check_ranges(&self) -> Result<(), (String, String)> {

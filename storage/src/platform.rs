@@ -102,6 +102,19 @@ pub fn exchange(a: &Path, b: &Path) -> io::Result<()> {
     a_folder.exchange(a_name, &b_folder, b_name)
 }
 
+/// Milliseconds on a clock that never goes back and goes on while the machine sleeps, from an arbitrary start.
+pub fn monotonic_ms() -> u64 {
+    #[cfg(target_os = "linux")]
+    return unix::boot_time_ms();
+    #[cfg(not(target_os = "linux"))]
+    {
+        // macOS and Windows: the standard library's clock; on macOS it stands still during sleep.
+        static BEGAN: std::sync::LazyLock<std::time::Instant> =
+            std::sync::LazyLock::new(std::time::Instant::now);
+        u64::try_from(BEGAN.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
 /// Makes a folder's names survive power loss, where the system has such a call.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
     Folder::open(path)?.sync()

@@ -9,6 +9,7 @@ pub mod scan;
 mod setup;
 pub mod show;
 pub mod status;
+pub mod tui;
 mod undo;
 pub mod wait;
 

@@ -26,6 +26,8 @@ const ENDING: Duration = Duration::from_secs(10);
 const SETTLING: &str = "30s";
 /// A file is an item once quiet for this long; shorter than the default, so that the demo is.
 const QUIET_MS: i64 = 400;
+/// The name of no interface: without its interface a node goes on, and discovers nobody.
+const UNPLUGGED: &str = "unplugged";
 
 /// One node of the demo.
 pub struct Node<'a> {
@@ -37,7 +39,7 @@ pub struct Node<'a> {
     home: PathBuf,
     log: PathBuf,
     port: u16,
-    away: bool,
+    is_away: bool,
     process: Option<Child>,
 }
 
@@ -50,7 +52,7 @@ impl<'a> Node<'a> {
         fs::create_dir_all(&media).map_err(|error| cannot("make a media folder", &error))?;
         let log = stage.root().join(format!("node {number}.log"));
         let port = free_port().map_err(|error| cannot("find a free port", &error))?;
-        Ok(Self { stage, name, media, home: folder.join("home"), log, port, away: false, process: None })
+        Ok(Self { stage, name, media, home: folder.join("home"), log, port, is_away: false, process: None })
     }
 
     /// The catalog's file, if this node keeps the catalog.
@@ -93,14 +95,14 @@ impl<'a> Node<'a> {
         Ok(code.to_owned())
     }
 
-    /// `tcat join`, and the demo's settings. `peers` are the addresses of the others; they are needed and used only
-    /// where there is no multicast.
+    /// `tcat join`, and the demo's settings. `peers` are the addresses of the others, the inviter's first; they are
+    /// needed and used only where there is no multicast.
     pub fn join(&self, code: &str, peers: &[String]) -> Result<(), Failure> {
         let mut arguments: Vec<&OsStr> = vec!["join".as_ref(), code.as_ref(), "--media".as_ref()];
         arguments.extend([self.media.as_os_str(), "--name".as_ref(), self.name.as_ref()]);
         let peers = if self.stage.has_multicast() { &[] } else { peers };
-        for peer in peers {
-            arguments.extend(["--peer".as_ref(), OsStr::new(peer)]);
+        if let Some(inviter) = peers.first() {
+            arguments.extend(["--peer".as_ref(), OsStr::new(inviter)]);
         }
         self.command(&arguments)?;
         self.configure(peers)
@@ -117,7 +119,7 @@ impl<'a> Node<'a> {
             |list: &[String]| toml::Value::Array(list.iter().cloned().map(toml::Value::String).collect());
         settings.insert("listen".into(), self.address().into());
         settings.insert("peers".into(), texts(peers));
-        settings.insert("interfaces".into(), texts(&[LOOPBACK.to_owned()]));
+        settings.insert("interfaces".into(), texts(&[self.interface().to_owned()]));
         let scan = settings.entry("scan").or_insert_with(|| toml::Table::new().into());
         if let Some(scan) = scan.as_table_mut() {
             scan.insert("quiet_ms".into(), QUIET_MS.into());
@@ -132,8 +134,9 @@ impl<'a> Node<'a> {
         let log = log.map_err(|error| cannot(&what, &error))?;
         let errors = log.try_clone().map_err(|error| cannot(&what, &error))?;
         let program = self.stage.program();
-        let mut command = if self.away { system::alone(program) } else { Command::new(program) };
-        command.args(["--interface", LOOPBACK]).arg("--home").arg(&self.home).arg("run");
+        let mut command =
+            if self.is_in_own_namespace() { system::alone(program) } else { Command::new(program) };
+        command.args(["--interface", self.interface()]).arg("--home").arg(&self.home).arg("run");
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
         self.stage.group().enrol(&mut command);
         self.process = Some(command.spawn().map_err(|error| cannot(&what, &error))?);
@@ -189,19 +192,27 @@ impl<'a> Node<'a> {
     }
 
     /// From the next start on, no member can reach this node and it reaches none, but it still reaches the catalog and
-    /// the objects. Where it has no multicast and no known address that is so without a namespace.
+    /// the objects.
     pub fn leave_the_lan(&mut self) -> Result<(), Failure> {
-        self.away = self.stage.has_multicast();
+        self.is_away = true;
         self.port = free_port().map_err(|error| cannot("find a free port", &error))?;
         self.configure(&[])
     }
 
-    /// Undoes [`Self::leave_the_lan`]: from the next start on the node is at `address` again.
-    pub fn return_to_the_lan(&mut self, address: &str, peers: &[String]) -> Result<(), Failure> {
-        self.away = false;
-        let port = address.rsplit(':').next().and_then(|port| port.parse().ok());
-        self.port = port.ok_or_else(|| cannot("return to the LAN", &format!("{address} has no port")))?;
+    /// Undoes [`Self::leave_the_lan`]: from the next start on this node reaches the members at `peers`.
+    pub fn return_to_the_lan(&mut self, peers: &[String]) -> Result<(), Failure> {
+        self.is_away = false;
         self.configure(if self.stage.has_multicast() { &[] } else { peers })
+    }
+
+    /// Whether the node is in a namespace of its own now. Where there are none, a node that is away has another address
+    /// and no interface for discovery.
+    fn is_in_own_namespace(&self) -> bool {
+        self.is_away && self.stage.has_multicast()
+    }
+
+    fn interface(&self) -> &'static str {
+        if self.is_away && !self.stage.has_multicast() { UNPLUGGED } else { LOOPBACK }
     }
 
     /// `tcat status --json`.
@@ -229,10 +240,10 @@ impl<'a> Node<'a> {
     fn command(&self, arguments: &[&OsStr]) -> Result<String, Failure> {
         let program = self.stage.program();
         let mut command = match &self.process {
-            Some(process) if self.away => system::beside(process.id(), program),
+            Some(process) if self.is_in_own_namespace() => system::beside(process.id(), program),
             _ => Command::new(program),
         };
-        command.args(["--interface", LOOPBACK]).arg("--home").arg(&self.home).args(arguments);
+        command.args(["--interface", self.interface()]).arg("--home").arg(&self.home).args(arguments);
         self.stage.group().enrol(&mut command);
         // The word alone: what follows it may be a code, which is a secret.
         let word = arguments.iter().find(|argument| **argument != "--json").copied().unwrap_or_default();
@@ -324,7 +335,7 @@ pub fn network_line(network: &Network) -> String {
         }
         Network::Loopback { why } => {
             format!(
-                "loopback only: multicast is impossible here ({why}), so nodes are told each other's address"
+                "loopback only: a network with multicast is impossible here ({why}), so nodes are told each other's address"
             )
         }
     }

@@ -228,9 +228,6 @@ impl Control for GroupControl {
         self.engine.input(Input::Wait(id)).await.map_err(stopping)?;
         let settled = tokio::time::timeout(timeout, rested).await.is_ok_and(|heard| heard.is_ok());
         drop(asked);
-        if !settled {
-            self.engine.input(Input::WaitCancelled(id)).await.map_err(stopping)?;
-        }
         self.wait_answer(began, settled).await
     }
 
@@ -301,7 +298,7 @@ impl Control for GroupControl {
     }
 }
 
-/// Takes the number back if who asked goes away.
+/// Takes the question back when it is answered, too late, or when who asked goes away.
 struct Asked<'a> {
     id: u64,
     control: &'a GroupControl,
@@ -310,6 +307,8 @@ struct Asked<'a> {
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
         self.control.events.forget(self.id);
+        let (engine, id) = (self.control.engine.clone(), self.id);
+        tokio::spawn(async move { engine.input(Input::WaitCancelled(id)).await });
     }
 }
 

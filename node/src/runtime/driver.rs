@@ -6,12 +6,13 @@ use super::events::Events;
 use crate::output::Failure;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tcat_engine::batch::Keys;
 use tcat_engine::engine::{Config, Engine, EngineError};
 use tcat_engine::ports::{Input, Now, Output};
 use tcat_net::NetHandle;
 use tcat_storage::node_database::NodeDatabase;
+use tcat_storage::platform::monotonic_ms;
 use tokio::sync::{mpsc, oneshot};
 
 /// Inputs that wait for the engine; who has more waits.
@@ -102,7 +103,6 @@ pub(super) struct Driver {
     engine: NodeEngine,
     handle: EngineHandle,
     outside: Outside,
-    clock: Clock,
     wake_at_ms: u64,
 }
 
@@ -121,8 +121,7 @@ impl Driver {
         getrandom::fill(&mut random).map_err(|error| {
             Failure::new("cannot run", error, "the system gives no random numbers; restart it")
         })?;
-        let clock = Clock::start();
-        let engine = Engine::open(database, config, keys, clock.now(), u64::from_le_bytes(random));
+        let engine = Engine::open(database, config, keys, now(), u64::from_le_bytes(random));
         let engine = engine.map_err(|error| {
             Failure::new(
                 "cannot run",
@@ -130,7 +129,7 @@ impl Driver {
                 "restore the node database from a backup, or move it away and join anew",
             )
         })?;
-        let driver = Driver { engine, handle, outside, clock, wake_at_ms: 0 };
+        let driver = Driver { engine, handle, outside, wake_at_ms: 0 };
         let thread =
             std::thread::Builder::new().name("engine".into()).spawn(move || driver.run(commands, failed));
         thread.map_err(|error| Failure::new("cannot run", error, "free some memory and start it again"))
@@ -151,7 +150,7 @@ impl Driver {
     async fn take_all(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<(), EngineError> {
         self.drain();
         loop {
-            let now_ms = self.clock.now().mono_ms;
+            let now_ms = now().mono_ms;
             let pause = Duration::from_millis(self.wake_at_ms.saturating_sub(now_ms).min(60_000));
             let command = tokio::select! {
                 biased;
@@ -160,7 +159,7 @@ impl Driver {
             };
             match command {
                 Some(Command::Input(input)) => {
-                    self.engine.handle(self.clock.now(), input)?;
+                    self.engine.handle(now(), input)?;
                     self.drain();
                 }
                 Some(Command::Ask(question)) => question(&self.engine),
@@ -194,21 +193,9 @@ impl Driver {
     }
 }
 
-/// This process's time.
-#[derive(Clone, Copy)]
-pub(super) struct Clock {
-    began: Instant,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self { began: Instant::now() }
-    }
-
-    fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        // A minute's head start, so that "a lease ago" is a time too.
-        Now { mono_ms: ms(self.began.elapsed()).saturating_add(60_000), wall_ms: ms(wall) }
-    }
+/// This machine's time.
+fn now() -> Now {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let wall_ms = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
+    Now { mono_ms: monotonic_ms(), wall_ms }
 }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tcat_engine::catalog::{FeedPosition, Refusal};
 use tcat_engine::content::Content;
 use tcat_engine::ids::{ClientId, ObjectId};
 use tcat_engine::observation::FileStat;
+use tcat_engine::outboard::Outboard;
 use tcat_engine::paths::MediaPath;
 use tcat_engine::ports::{Effect, EffectId, Object, Outcome, Publish};
 use tcat_net::{FetchError, NetHandle};
@@ -18,6 +21,10 @@ use tcat_storage::catalog::{Catalog, CatalogError, Intended};
 use tcat_storage::client_database::ClientDatabase;
 use tcat_storage::hashing::hash_file;
 use tcat_storage::objects::{ObjectError, Objects};
+
+/// How often, and how long apart, a busy member is asked again before another source is looked for.
+const BUSY_ATTEMPTS_MAX: u32 = 600;
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
 
 /// What effects are done with.
 pub(super) struct Effects {
@@ -63,17 +70,24 @@ impl Moved {
     }
 }
 
-/// A transfer's progress, added to a total as it comes. What was there from an earlier attempt counts as progress,
-/// not as moved.
+/// A transfer's progress, added to a total as it comes.
 struct Meter<'a> {
     done: Arc<AtomicU64>,
     total: &'a AtomicU64,
+    /// Whether the next word tells what an earlier attempt left: progress, but not moved now.
+    resumes: AtomicBool,
 }
 
-impl Meter<'_> {
+impl<'a> Meter<'a> {
+    fn new(done: Arc<AtomicU64>, total: &'a AtomicU64, resumes: bool) -> Self {
+        Self { done, total, resumes: AtomicBool::new(resumes) }
+    }
+
     fn tell(&self, bytes: u64) {
         let before = self.done.swap(bytes, Ordering::Relaxed);
-        self.total.fetch_add(bytes.saturating_sub(before), Ordering::Relaxed);
+        if !self.resumes.swap(false, Ordering::Relaxed) {
+            self.total.fetch_add(bytes.saturating_sub(before), Ordering::Relaxed);
+        }
     }
 }
 
@@ -159,7 +173,7 @@ impl Effects {
             }
             Err(error) => return failed(error),
         };
-        let meter = Meter { done: self.moved.begin(id), total: &self.moved.cloud_out };
+        let meter = Meter::new(self.moved.begin(id), &self.moved.cloud_out, false);
         let put = self
             .objects
             .put_file(object.id, file, path.as_str(), &object.content, &|bytes| meter.tell(bytes))
@@ -175,16 +189,13 @@ impl Effects {
 
     async fn get(&self, id: EffectId, object: ObjectId, content: Content) -> Outcome {
         let partial = self.folder.partial(content.key());
-        let meter = Meter { done: self.moved.begin(id), total: &self.moved.cloud_in };
+        let meter = Meter::new(self.moved.begin(id), &self.moved.cloud_in, false);
         let got = self.objects.get(object, &content, &partial, &|bytes| meter.tell(bytes)).await;
         self.moved.end(id);
         match got {
             Ok(fetched) => {
                 self.moved.cloud_fetches.fetch_add(1, Ordering::Relaxed);
-                // Only saves hashing it again before it is served.
-                if let Err(error) = self.client_database.store_outboard(&fetched.outboard) {
-                    tracing::warn!("{error}");
-                }
+                self.keep_outboard(&fetched.outboard);
                 done(None)
             }
             Err(ObjectError::Missing { .. }) => Outcome::Missing,
@@ -195,23 +206,41 @@ impl Effects {
 
     async fn fetch(&self, id: EffectId, from: ClientId, content: Content, check_md5: bool) -> Outcome {
         let partial = self.folder.partial(content.key());
-        let meter = Meter { done: self.moved.begin(id), total: &self.moved.lan_in };
-        let fetched = self.net.fetch(from, &content, &partial, &|bytes| meter.tell(bytes)).await;
+        let meter = Meter::new(self.moved.begin(id), &self.moved.lan_in, true);
+        let fetched = self.fetch_when_free(from, &content, &partial, &meter).await;
         self.moved.end(id);
         match fetched {
-            Ok(()) if check_md5 => {
-                let hashing = tokio::task::spawn_blocking(move || hash_file(&partial, &|| false));
-                match hashing.await {
-                    Ok(Ok(hashed)) if hashed.content.same_as(&content) => done(None),
-                    Ok(Ok(_)) => Outcome::Corrupt,
-                    Ok(Err(error)) => failed(error),
-                    Err(error) => failed(error),
-                }
+            Ok(outboard) => {
+                self.keep_outboard(&outboard);
+                if check_md5 { check_partial(partial, content).await } else { done(None) }
             }
-            Ok(()) => done(None),
             Err(FetchError::NotHeld { .. }) => Outcome::Missing,
             Err(FetchError::Lied { .. }) => Outcome::Corrupt,
             Err(error) => failed(error),
+        }
+    }
+
+    /// A member that serves as many as it can has the content all the same: the cloud is no reason to give up on it.
+    async fn fetch_when_free(
+        &self,
+        from: ClientId,
+        content: &Content,
+        partial: &Path,
+        meter: &Meter<'_>,
+    ) -> Result<Outboard, FetchError> {
+        for _ in 0..BUSY_ATTEMPTS_MAX {
+            match self.net.fetch(from, content, partial, &|bytes| meter.tell(bytes)).await {
+                Err(FetchError::Busy { .. }) => tokio::time::sleep(BUSY_PAUSE).await,
+                ended => return ended,
+            }
+        }
+        Err(FetchError::Busy { from })
+    }
+
+    /// Keeping an outboard only saves hashing the content again before it is served.
+    fn keep_outboard(&self, outboard: &Outboard) {
+        if let Err(error) = self.client_database.store_outboard(outboard) {
+            tracing::warn!("{error}");
         }
     }
 
@@ -244,6 +273,16 @@ impl Effects {
             })
         })
         .await
+    }
+}
+
+/// Whether a partial file has the content's MD5, where no BLAKE3 in the catalog has proved it.
+async fn check_partial(partial: PathBuf, content: Content) -> Outcome {
+    match tokio::task::spawn_blocking(move || hash_file(&partial, &|| false)).await {
+        Ok(Ok(hashed)) if hashed.content.same_as(&content) => done(None),
+        Ok(Ok(_)) => Outcome::Corrupt,
+        Ok(Err(error)) => failed(error),
+        Err(error) => failed(error),
     }
 }
 

@@ -26,20 +26,24 @@ use futures::future::select_all;
 use scanning::{ScanRequests, Scanning};
 use serving::Serving;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tcat_engine::batch::{Keys, Signature};
 use tcat_engine::engine::Config as EngineConfig;
 use tcat_engine::ids::ClientId;
 use tcat_engine::message::Message;
+use tcat_engine::observation::FileStat;
 use tcat_engine::ports::Input;
 use tcat_net::{Identity, Net, NetConfig, NetEvent, NetHandle};
-use tcat_storage::cache_folder::CacheFolder;
+use tcat_storage::cache_folder::{CacheFolder, FolderError};
 use tcat_storage::client_database::ClientDatabase;
+use tcat_storage::objects::Objects;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-/// How often old trash is looked for.
-const TRASH_EXPIRY: Duration = Duration::from_secs(6 * 3600);
+/// How often what nobody needs any more is looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(6 * 3600);
+/// A transfer that nobody has written to for so long was given up.
+const GIVEN_UP: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long the engine listens after staking a claim.
 const LISTEN_MS: u64 = 150;
 /// How often the feed is read while nothing hints at a change.
@@ -47,6 +51,9 @@ const POLL_MS: u64 = 1_000;
 
 /// Opens everything and starts all workgroups of a node.
 pub async fn start(settings: NodeSettings) -> Result<Box<dyn RunningNode>, Failure> {
+    for key in settings.config.without_effect() {
+        tracing::warn!("{key} in config.toml is set, but this version of tcat does not act on it yet");
+    }
     let client_database = Arc::new(settings.open_client_database()?);
     let mut groups = Vec::new();
     for group in &settings.workgroups {
@@ -133,7 +140,7 @@ impl Group {
             name: settings.config.name.clone(),
             quiet_ms: settings.config.scan.quiet_ms,
             catalog: Arc::clone(&catalog),
-            objects,
+            objects: objects.clone(),
             folder: Arc::clone(&folder),
             client_database,
             net: net.clone(),
@@ -152,7 +159,7 @@ impl Group {
         let driver = Driver::spawn(database, config, keys, engine.clone(), commands, outside, failed)?;
         let mut helpers = tokio::task::JoinSet::new();
         helpers.spawn(hear(net_events, engine.clone()));
-        helpers.spawn(expire_trash(Arc::clone(&folder), settings.config.trash.days));
+        helpers.spawn(keep_house(Arc::clone(&folder), objects.clone(), settings.config.trash.days));
         let control = Arc::new(GroupControl {
             me,
             name: settings.config.name.clone(),
@@ -299,19 +306,41 @@ async fn hear(mut events: mpsc::Receiver<NetEvent>, engine: EngineHandle) {
     }
 }
 
-async fn expire_trash(folder: Arc<CacheFolder>, days: u64) {
-    let days = u32::try_from(days).unwrap_or(u32::MAX);
+/// Removes what nobody needs any more: old trash, uploads that a kill cut off, and partial files that were given up.
+async fn keep_house(folder: Arc<CacheFolder>, objects: Objects, trash_days: u64) {
+    let days = u32::try_from(trash_days).unwrap_or(u32::MAX);
     loop {
-        let folder = Arc::clone(&folder);
-        match tokio::task::spawn_blocking(move || folder.expire(days)).await {
-            Ok(Ok(expired)) if expired.files > 0 => {
-                tracing::info!("{} files older than {days} days were removed from trash", expired.files);
-            }
-            Ok(Err(error)) => tracing::warn!("trash was not looked through: {error}"),
-            _ => {}
+        let place = Arc::clone(&folder);
+        match tokio::task::spawn_blocking(move || tidy_folder(&place, days)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("the media folder was not tidied: {error}"),
+            Err(error) => tracing::warn!("the media folder was not tidied: {error}"),
         }
-        tokio::time::sleep(TRASH_EXPIRY).await;
+        match objects.sweep(GIVEN_UP).await {
+            Ok(0) => {}
+            Ok(swept) => {
+                tracing::info!("{swept} uploads that were cut off were removed from the object store")
+            }
+            Err(error) => tracing::warn!("{error}"),
+        }
+        tokio::time::sleep(HOUSEKEEPING).await;
     }
+}
+
+fn tidy_folder(folder: &CacheFolder, trash_days: u32) -> Result<(), FolderError> {
+    let expired = folder.expire(trash_days)?;
+    if expired.files > 0 {
+        tracing::info!("{} files older than {trash_days} days were removed from trash", expired.files);
+    }
+    let given_up = |stat: &FileStat| {
+        let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64
+            - stat.mtime_ns;
+        age > GIVEN_UP.as_nanos() as i64
+    };
+    for partial in folder.partials()?.iter().filter(|partial| given_up(&partial.stat)) {
+        folder.remove_partial(partial.content_key)?;
+    }
+    Ok(())
 }
 
 /// Our key, and everybody's.

@@ -60,7 +60,13 @@ impl ScanRequests {
 
     /// These paths.
     pub(super) fn look(&self, paths: Vec<MediaPath>) {
-        self.lock().paths.extend(paths);
+        let mut wanted = self.lock();
+        wanted.paths.extend(paths);
+        if wanted.paths.len() > PATHS_MAX {
+            wanted.paths.clear();
+            wanted.all = true;
+        }
+        drop(wanted);
         self.changed.notify_one();
     }
 
@@ -208,9 +214,8 @@ impl Worker {
         });
         match looked {
             Ok(_) | Err(ScanError::Cancelled) => {}
-            Err(error) => {
-                let _ = self.engine.input_blocking(Input::ScanFailed(error.to_string()));
-            }
+            // What was to be looked at is looked at again by the next scan.
+            Err(error) => tracing::warn!("{error}"),
         }
     }
 

@@ -11,6 +11,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use tcat_engine::observation::FileStat;
 
+/// The time since boot, sleep included.
+#[cfg(target_os = "linux")]
+pub(super) fn boot_time_ms() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (seconds, nanoseconds) = (time.tv_sec.max(0) as u64, time.tv_nsec.max(0) as u64);
+    seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000)
+}
+
 /// An open folder. What is done by it happens in that folder, wherever its path may lead by then.
 #[derive(Debug)]
 pub struct Folder(File);
