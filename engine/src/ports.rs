@@ -206,6 +206,8 @@ pub enum Outcome {
     Occupied,
     /// The source gave other bytes than it should.
     Corrupt,
+    /// There is no room for it here, or the disk here fails; the text says what, why and what to do, for people.
+    NoRoom(String),
     /// It failed and may go better later; the text says what, why and what to do, for people.
     Failed(String),
 }

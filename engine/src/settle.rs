@@ -44,8 +44,8 @@ pub struct Situation<'a> {
     pub catalog: View<'a>,
     /// Who we are.
     pub me: ClientId,
-    /// Whether the owner of a pending row is live.
-    pub owner_live: bool,
+    /// Whether the owner of a pending row is live and has a file that it can bring there.
+    pub owner_at_it: bool,
     /// Whether this cache wants the item (it was not evicted).
     pub wanted: bool,
     /// Whether the item's object is there with the right content, as far as we know.
@@ -104,7 +104,7 @@ pub enum Reason {
     CatalogUnknown,
     /// Another client is bringing the content to the cloud.
     Pending,
-    /// The client that was bringing it is gone, and we do not have it (pending-repair).
+    /// Who was bringing it is gone or has lost it, and we do not have it (pending-repair).
     PendingRepair,
     /// The row is gone, nothing says why, and there is no file here.
     Unexplained,
@@ -193,13 +193,15 @@ fn pending(s: &Situation<'_>, row: &CatalogRow, owner: ClientId) -> Verdict {
     if holds && !based {
         return Verdict::Adopt(current(row));
     }
+    let ours = owner == s.me || !s.owner_at_it;
     match s.local {
-        Local::File(_) if owner == s.me && holds => Verdict::Complete,
-        Local::File(_) if owner == s.me && based => Verdict::Upload,
-        _ if owner == s.me => Verdict::Wait(Reason::PendingRepair),
-        _ if s.owner_live => Verdict::Wait(Reason::Pending),
-        Local::File(_) if holds => Verdict::Complete,
-        _ => Verdict::Wait(Reason::PendingRepair),
+        Local::File(_) if holds && ours => Verdict::Complete,
+        Local::File(_) if based && ours => Verdict::Upload,
+        Local::File(_) if holds || based => Verdict::Wait(Reason::Pending),
+        // Somebody saved another content where the item is to come: it must not wait for bytes that may never come.
+        Local::File(_) => Verdict::Conflict,
+        Local::Absent | Local::Unknown if ours => Verdict::Wait(Reason::PendingRepair),
+        Local::Absent | Local::Unknown => Verdict::Wait(Reason::Pending),
     }
 }
 

@@ -151,8 +151,8 @@ impl Connection {
         let client = self.client;
         let answering = admit(&mut stream, client, allowed, self.common.invitations.clone());
         match timeout(JOIN_WAIT, answering).await {
-            Ok(Ok(Ok(()))) => tracing::info!(%client, "admitted {client:?} to the workgroup"),
-            Ok(Ok(Err(refusal))) => tracing::warn!(%client, "did not admit {client:?}: {refusal:?}"),
+            Ok(Ok(Ok(()))) => tracing::debug!(%client, "answered a request to join"),
+            Ok(Ok(Err(refusal))) => tracing::info!(%client, "did not admit {client:?}: {refusal}"),
             Ok(Err(error)) => tracing::debug!(%client, %error, "a request to join broke off"),
             Err(_) => tracing::debug!(%client, "a request to join took too long"),
         }

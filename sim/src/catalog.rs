@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::catalog::{
     CatalogEpoch, CatalogRow, ChainLink, Commit, Committed, Created, FeedChange, FeedPage, FeedPosition,
-    NewItem, Refusal, RowState,
+    NewItem, Refusal, RemovalRecord, RowState,
 };
 use tcat_engine::content::Content;
 use tcat_engine::ids::{ItemId, ObjectId};
@@ -12,6 +12,7 @@ use tcat_engine::ids::{ItemId, ObjectId};
 #[derive(Debug, Default)]
 pub struct Catalog {
     rows: BTreeMap<ItemId, CatalogRow>,
+    removals: BTreeMap<ItemId, RemovalRecord>,
     feed: Vec<ItemId>,
     objects: BTreeMap<ObjectId, Content>,
     /// How often each content was fetched from the object store.
@@ -26,6 +27,25 @@ impl Catalog {
         self.rows.values()
     }
 
+    /// How many changes there were.
+    pub fn changes(&self) -> usize {
+        self.feed.len()
+    }
+
+    /// Whether a content is or was some item's, removed ones included.
+    pub fn knows(&self, content: &Content) -> bool {
+        let removed = |record: &RemovalRecord| record.contents.iter().any(|kept| kept.same_as(content));
+        self.rows.values().any(|row| row.chain_holds(content)) || self.removals.values().any(removed)
+    }
+
+    /// Removes an item for good, as a finished kill does.
+    pub fn remove(&mut self, item: &ItemId) {
+        let Some(row) = self.rows.remove(item) else { return };
+        let contents = row.chain.iter().map(|link| link.content).collect();
+        self.removals.insert(*item, RemovalRecord { item: *item, cache_path: row.cache_path, contents });
+        self.feed.push(*item);
+    }
+
     /// Whether the row's object is there with the row's content.
     pub fn object_is_sound(&self, row: &CatalogRow) -> bool {
         self.objects.get(&row.object_name()).is_some_and(|content| content.same_as(&row.content))
@@ -38,7 +58,10 @@ impl Catalog {
         let items: BTreeSet<_> = self.feed[start..end].iter().collect();
         let changes = items
             .into_iter()
-            .filter_map(|item| Some(FeedChange::Row(Box::new(self.rows.get(item)?.clone()))))
+            .filter_map(|item| match (self.rows.get(item), self.removals.get(item)) {
+                (Some(row), _) => Some(FeedChange::Row(Box::new(row.clone()))),
+                (None, record) => record.cloned().map(FeedChange::Removed),
+            })
             .collect();
         let id = if end == 0 { [0; 16] } else { [7; 16] };
         let through = FeedPosition { epoch: EPOCH, number: end as u64, id };
@@ -49,6 +72,9 @@ impl Catalog {
     pub fn create(&mut self, new: &NewItem) -> Created {
         if let Some(row) = self.rows.get(&new.item) {
             return Created::Row(Box::new(row.clone()));
+        }
+        if self.removals.contains_key(&new.item) {
+            return Created::Removed;
         }
         let at = |rows: &BTreeMap<ItemId, CatalogRow>, folded| {
             rows.values().find(|row| row.cache_path.folded() == folded).cloned()
@@ -100,7 +126,9 @@ impl Catalog {
         if commit.claim_epoch < row.claim_epoch {
             return refuse(Refusal::ClaimEpoch, row);
         }
-        row.chain.extend(&commit.line);
+        // A line may begin before its base where the base was one of its own steps.
+        let known = commit.line.iter().position(|link| link.revision == commit.base);
+        row.chain.extend(commit.line.iter().skip(known.map_or(0, |at| at + 1)));
         if let Some(link) = row.chain.last() {
             (row.revision, row.content) = (link.revision, link.content);
         }

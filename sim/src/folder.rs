@@ -47,8 +47,27 @@ impl Folder {
     }
 
     /// A person removes a file.
-    pub fn remove(&mut self, path: &MediaPath) {
-        self.files.remove(path);
+    pub fn remove(&mut self, path: &MediaPath) -> Option<Content> {
+        self.files.remove(path).map(|(content, _)| content)
+    }
+
+    /// A person renames a file to a free name.
+    pub fn rename_by_person(&mut self, path: &MediaPath, to: MediaPath) {
+        if let Some(file) = self.files.remove(path) {
+            self.files.insert(to, file);
+        }
+    }
+
+    /// The bytes change though nobody writes.
+    pub fn rot(&mut self, path: &MediaPath, content: Content) {
+        if let Some(file) = self.files.get_mut(path) {
+            file.0 = content;
+        }
+    }
+
+    /// What a person finds at a path.
+    pub fn content_at(&self, path: &MediaPath) -> Option<Content> {
+        self.files.get(path).map(|(content, _)| *content)
     }
 
     /// What is at a path.

@@ -1,9 +1,10 @@
 //! The world: nodes, the network between them, and time.
 
 use crate::catalog::Catalog;
+use crate::faults::{Faults, place_of};
 use crate::folder::Folder;
 use crate::random::Random;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::batch::{Keys, Signature};
 use tcat_engine::content::{Blake3, Content, Md5};
 use tcat_engine::engine::{Config, Engine};
@@ -31,6 +32,16 @@ pub struct World {
     pub catalog: Catalog,
     /// What the network does.
     pub weather: Weather,
+    /// What goes wrong beside the network.
+    pub faults: Faults,
+    /// Ways that lead nowhere: (from, to).
+    pub cuts: BTreeSet<(usize, usize)>,
+    /// Effects ordered so far, but readings of the feed, which never end.
+    pub orders: u64,
+    /// Inputs that nodes took so far.
+    pub inputs: u64,
+    /// Messages sent so far, but heartbeats, which never end.
+    pub words: u64,
     /// Every line that nodes said to people, with time and node.
     pub log: Vec<(u64, usize, Event)>,
     /// Every content that a person saved, and where; not those that the same person has overwritten since, on the
@@ -41,6 +52,8 @@ pub struct World {
     random: Random,
     happenings: BTreeMap<(u64, u64), Happening>,
     sequence: u64,
+    /// The number of the next content that a meddling person saves.
+    next_content: u64,
 }
 
 struct Node {
@@ -53,6 +66,8 @@ struct Node {
     life: u64,
     wake_ms: u64,
     rested: Option<u64>,
+    /// Looks at files are made one after the other: until then one is under way.
+    looking_until_ms: u64,
 }
 
 enum Happening {
@@ -100,10 +115,16 @@ impl World {
             life: 0,
             wake_ms: u64::MAX,
             rested: None,
+            looking_until_ms: 0,
         };
         let mut world = World {
             catalog: Catalog::default(),
             weather,
+            faults: Faults::default(),
+            cuts: BTreeSet::new(),
+            orders: 0,
+            inputs: 0,
+            words: 0,
             log: Vec::new(),
             saved: Vec::new(),
             nodes: (0..nodes).map(node).collect(),
@@ -111,6 +132,7 @@ impl World {
             random: Random::new(seed),
             happenings: BTreeMap::new(),
             sequence: 0,
+            next_content: 1_000_000,
         };
         (0..nodes).for_each(|n| world.start(n));
         world
@@ -188,20 +210,84 @@ impl World {
     /// A person saves a file; the node's watcher sees it if it runs.
     pub fn save(&mut self, n: usize, path: &str, content: Content) {
         let Ok(path) = MediaPath::parse(path) else { return };
-        let overwritten = self.nodes[n].folder.contents().get(&path).copied().copied();
+        let overwritten = self.nodes[n].folder.content_at(&path);
         self.saved.retain(|(author, saved)| *author != n || Some(*saved) != overwritten);
         self.nodes[n].folder.save(path.clone(), content);
         self.saved.push((n, content));
-        let life = self.nodes[n].life;
-        self.later(300, Happening::Look { node: n, life, paths: vec![path] });
+        self.watcher_sees(n, vec![path]);
     }
 
     /// A person deletes a file; the node's watcher sees it if it runs.
     pub fn delete(&mut self, n: usize, path: &str) {
         let Ok(path) = MediaPath::parse(path) else { return };
-        self.nodes[n].folder.remove(&path);
-        let life = self.nodes[n].life;
-        self.later(300, Happening::Look { node: n, life, paths: vec![path] });
+        let deleted = self.nodes[n].folder.remove(&path);
+        self.saved.retain(|(author, saved)| *author != n || Some(*saved) != deleted);
+        self.watcher_sees(n, vec![path]);
+    }
+
+    /// A file is gone, and nobody notices before the next scan.
+    pub fn lose(&mut self, n: usize, path: &str) {
+        if let Ok(path) = MediaPath::parse(path) {
+            self.nodes[n].folder.remove(&path);
+        }
+    }
+
+    /// The disk gives other bytes than were written; the next look sees it.
+    pub fn rot(&mut self, n: usize, path: &str, content: Content) {
+        let Ok(path) = MediaPath::parse(path) else { return };
+        self.nodes[n].folder.rot(&path, content);
+        self.watcher_sees(n, vec![path]);
+    }
+
+    /// A person gives a file another name, if that is free; the node's watcher sees it if it runs.
+    pub fn rename(&mut self, n: usize, path: &str, to: &str) {
+        let (Ok(path), Ok(to)) = (MediaPath::parse(path), MediaPath::parse(to)) else { return };
+        if self.nodes[n].folder.content_at(&to).is_none() {
+            self.nodes[n].folder.rename_by_person(&path, to.clone());
+            self.watcher_sees(n, vec![path, to]);
+        }
+    }
+
+    /// A person saves, deletes or renames a file, as chance has it.
+    pub fn meddle(&mut self, n: usize, path: &str) {
+        self.next_content += 1;
+        match self.random.below(4) {
+            0 => self.delete(n, path),
+            1 => self.rename(n, path, &format!("renamed {}.jpg", self.next_content)),
+            _ => self.save(n, path, content(self.next_content)),
+        }
+    }
+
+    /// A number that no content had so far.
+    pub fn fresh_content(&mut self) -> Content {
+        self.next_content += 1;
+        content(self.next_content)
+    }
+
+    /// Nothing goes wrong any more, and all nodes run and hear each other.
+    pub fn heal(&mut self) {
+        (self.faults, self.cuts) = (Faults::default(), BTreeSet::new());
+        self.weather = Weather { loss_permille: 0, twice_permille: 0, delay_ms_max: 5 };
+        for n in 0..self.nodes.len() {
+            if self.nodes[n].engine.is_none() {
+                self.start(n);
+            }
+        }
+    }
+
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is no node.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    fn watcher_sees(&mut self, node: usize, paths: Vec<MediaPath>) {
+        let life = self.nodes[node].life;
+        self.later(300, Happening::Look { node, life, paths });
     }
 
     /// Runs for a time.
@@ -263,25 +349,42 @@ impl World {
                 self.input(node, *input)
             }
             Happening::Runs { node, life, id, effect } if self.nodes[node].life == life => {
-                let outcome = self.perform(node, effect);
+                let outcome = self.perform_among_faults(node, effect);
                 let ms = self.random.below(20);
                 self.later(ms, Happening::Input { node, life, input: Box::new(Input::Done(id, outcome)) });
             }
-            Happening::Scan { node, life } if self.nodes[node].life == life => self.scan(node, life),
+            Happening::Scan { node, life } if self.nodes[node].life == life => match self.looking(node) {
+                Some(ms) => self.later(ms, Happening::Scan { node, life }),
+                None => self.scan(node, life),
+            },
             Happening::Look { node, life, paths } if self.nodes[node].life == life => {
-                let observations = paths.iter().map(|path| self.nodes[node].folder.look(path)).collect();
-                let input = Input::Observed { since_ms: self.now_ms, observations };
-                let ms = self.random.below(50);
-                self.later(ms, Happening::Input { node, life, input: Box::new(input) });
+                match self.looking(node) {
+                    Some(ms) => self.later(ms, Happening::Look { node, life, paths }),
+                    None => self.look(node, life, &paths),
+                }
             }
             // Meant for an earlier life of the node.
             _ => {}
         }
     }
 
+    /// How long another look has to wait, if one is under way.
+    fn looking(&self, node: usize) -> Option<u64> {
+        let ms = self.nodes[node].looking_until_ms.saturating_sub(self.now_ms);
+        (ms > 0).then_some(ms)
+    }
+
+    /// Looks now; the engine hears of it later.
+    fn look(&mut self, node: usize, life: u64, paths: &[MediaPath]) {
+        let observations = paths.iter().map(|path| self.nodes[node].folder.look(path)).collect();
+        let input = Input::Observed { since_ms: self.now_ms, observations };
+        let ms = self.looks_for(node, 50);
+        self.later(ms, Happening::Input { node, life, input: Box::new(input) });
+    }
+
     fn scan(&mut self, node: usize, life: u64) {
         let (observations, coverage) = self.nodes[node].folder.scan();
-        let ms = self.random.below(200);
+        let ms = self.looks_for(node, 200);
         for page in observations.chunks(512) {
             let input = Input::Observed { since_ms: self.now_ms, observations: page.to_vec() };
             self.later(ms, Happening::Input { node, life, input: Box::new(input) });
@@ -289,9 +392,16 @@ impl World {
         self.later(ms, Happening::Input { node, life, input: Box::new(Input::Scanned(coverage)) });
     }
 
+    fn looks_for(&mut self, node: usize, least_ms: u64) -> u64 {
+        let ms = self.random.below(least_ms.max(self.faults.look_ms_max));
+        self.nodes[node].looking_until_ms = self.now_ms + ms;
+        ms
+    }
+
     fn input(&mut self, n: usize, input: Input) {
         let now = self.clock();
         let Some(engine) = &mut self.nodes[n].engine else { return };
+        self.inputs += 1;
         if let Err(error) = engine.handle(now, input) {
             panic!("node {n} stopped at {}: {error}", self.now_ms);
         }
@@ -309,6 +419,7 @@ impl World {
         match output {
             Output::Send(to, message) => self.send(n, to, &message),
             Output::Effect(id, effect) => {
+                self.orders += u64::from(!matches!(effect, Effect::ReadFeed { .. }));
                 let ms = 1 + self.random.below(100);
                 self.later(ms, Happening::Runs { node: n, life, id, effect });
             }
@@ -332,7 +443,9 @@ impl World {
             Ok(frame) => frame,
             Err(error) => panic!("a message that cannot be sent: {error}"),
         };
+        self.words += u64::from(!matches!(message, Message::Heartbeat(_)));
         let copies = match () {
+            () if self.cuts.contains(&(n, to)) => 0,
             () if self.random.permille(self.weather.loss_permille) => 0,
             () if self.random.permille(self.weather.twice_permille) => 2,
             () => 1,
@@ -342,6 +455,31 @@ impl World {
             let (from, frame) = (self.nodes[n].id, frame.clone());
             self.later(ms, Happening::Arrives { to, from, frame });
         }
+    }
+
+    /// Does an effect, or not; says so, or not; and a person may be at its file in the same moment.
+    fn perform_among_faults(&mut self, n: usize, effect: Effect) -> Outcome {
+        let faults = self.faults;
+        let place = place_of(&effect).map(ToString::to_string);
+        let meddled = faults.meddled_permille > 0 && self.random.permille(faults.meddled_permille);
+        let first = meddled && self.random.below(2) == 0;
+        if let (true, Some(place)) = (first, &place) {
+            self.meddle(n, place);
+        }
+        let failed = || Outcome::Failed("a simulated fault".into());
+        let outcome = match () {
+            () if faults.failed_permille > 0 && self.random.permille(faults.failed_permille) => failed(),
+            () if faults.denies(n, &effect) => failed(),
+            () => {
+                let outcome = self.perform(n, effect);
+                let lost = faults.lost_permille > 0 && self.random.permille(faults.lost_permille);
+                if lost { failed() } else { outcome }
+            }
+        };
+        if let (true, Some(place)) = (meddled && !first, &place) {
+            self.meddle(n, place);
+        }
+        outcome
     }
 
     fn perform(&mut self, n: usize, effect: Effect) -> Outcome {
@@ -378,8 +516,11 @@ impl World {
     }
 
     fn fetch(&mut self, n: usize, from: ClientId, content: &Content) -> Outcome {
-        let source = self.nodes.iter().find(|node| node.id == from && node.engine.is_some());
-        let Some(source) = source else { return Outcome::Failed("cannot be reached".into()) };
+        let source = self.nodes.iter().position(|node| node.id == from && node.engine.is_some());
+        let open = |at: &usize| !self.cuts.contains(&(n, *at)) && !self.cuts.contains(&(*at, n));
+        let Some(source) = source.filter(open).map(|at| &self.nodes[at]) else {
+            return Outcome::Failed("cannot be reached".into());
+        };
         if !source.folder.contents().values().any(|held| held.same_as(content)) {
             return Outcome::Missing;
         }

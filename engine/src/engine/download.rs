@@ -4,6 +4,7 @@
 //! claim, listens, and begins only as the winner; the others wait until somebody holds the content, or until the
 //! claims of those who went silent are void.
 
+use super::exchange::Peer;
 use super::settling::Slot;
 use super::tasks::{Download, DownloadStep, Job, short};
 use super::{Engine, Result};
@@ -14,6 +15,12 @@ use crate::entry::{Claim, Entry, OwnedEntry, TaskKind};
 use crate::ids::{ClientId, ItemId};
 use crate::ports::{Effect, Event, Outcome, Publish};
 use crate::store::Store;
+use std::collections::BTreeSet;
+
+/// After a start nobody may be live yet whom we do not know of: so long the cloud is not asked.
+const ALONE_MS: u64 = 2_000;
+/// Two items with one content share its partial file: the second waits, and looks again after this time.
+const SHARED_MS: u64 = 500;
 
 /// Where a content is to come from.
 enum Source {
@@ -32,8 +39,7 @@ impl<S: Store> Engine<S> {
     ) -> Result<()> {
         let Some(row) = row else { return Ok(()) };
         if !self.claim_path(&item, &row.cache_path)? {
-            self.queue.later(item, self.now.mono_ms + self.config.quiet_ms.max(1));
-            return Ok(());
+            return self.wait_for_path(item, &row.cache_path);
         }
         let held = entry.held_content().copied();
         let untrash = held.is_none() && self.queue.may_be_in_trash(&item);
@@ -48,15 +54,29 @@ impl<S: Store> Engine<S> {
                 }
             },
         };
+        if self
+            .tasks
+            .values()
+            .any(|task| matches!(task.job, Job::Download(_)) && task.content.key() == content.key())
+        {
+            self.queue.later(item, self.now.mono_ms + SHARED_MS);
+            return Ok(());
+        }
         if !self.has_slot(Slot::Download, item) {
             return Ok(());
         }
+        let from_base = entry
+            .copy
+            .as_ref()
+            .and_then(|copy| copy.base)
+            .and_then(|base| row.chain.iter().position(|link| link.revision == base.revision));
+        let from_base = from_base.unwrap_or(row.chain.len().saturating_sub(1));
         let download = Download {
             target: ChainLink { revision: row.revision, content: row.content },
             object: row.object_name(),
             path: row.cache_path,
             expected: held,
-            known: row.chain.iter().map(|link| link.content).collect(),
+            known: row.chain.iter().skip(from_base).map(|link| link.content).collect(),
             step,
         };
         self.begin(item, content, Job::Download(Box::new(download)));
@@ -93,16 +113,9 @@ impl<S: Store> Engine<S> {
     fn source(&mut self, item: ItemId, wanted: &Content) -> Result<Source> {
         let (live, now_ms) = (self.live(), self.now.mono_ms);
         let entries = self.entries(&item)?;
-        let holder = |entry: &OwnedEntry| {
-            let held = entry.entry.held_content().filter(|held| held.same_as(wanted))?;
-            let able = entry.owner() != self.config.me
-                && held.blake3.is_some()
-                && live.contains(&entry.owner())
-                && !self.queue.is_shunned(item, entry.owner(), now_ms);
-            able.then(|| (entry.owner(), *held))
-        };
         let key = wanted.key();
-        let best = entries.iter().filter_map(holder).min_by_key(|(client, _)| {
+        let holders = entries.iter().filter_map(|entry| self.can_give(entry, wanted, &live));
+        let best = holders.min_by_key(|(client, _)| {
             (self.fetches_from(client), std::cmp::Reverse(claims::rendezvous(client, &key)))
         });
         if let Some((client, content)) = best {
@@ -118,9 +131,48 @@ impl<S: Store> Engine<S> {
         }
         let turn = claims::turn(&self.config.me, &live, &key) as u64;
         let since_ms = self.queue.wanted_since_ms(item, now_ms);
+        if let Some(at_ms) = self.tells_until_ms(since_ms) {
+            return Ok(Source::Wait(at_ms));
+        }
         // A member that just became live needs a moment to tell what it holds: nobody stakes before that.
         let at_ms = since_ms.saturating_add(self.config.listen_ms * (1 + 4 * turn));
         Ok(if now_ms < at_ms { Source::Wait(at_ms) } else { Source::Cloud })
+    }
+
+    /// Until when members may still tell that they hold what is wanted since then: those that we have yet to meet, and
+    /// live ones whose ledgers we do not know to their end. The cloud is not asked before.
+    fn tells_until_ms(&self, since_ms: u64) -> Option<u64> {
+        let now_ms = self.now.mono_ms;
+        if let Some(until_ms) = self.greeting_until_ms() {
+            return Some(until_ms.min(now_ms + self.config.listen_ms));
+        }
+        let alone_until_ms = self.opened_ms + ALONE_MS;
+        if self.live().is_empty() && now_ms < alone_until_ms {
+            return Some(alone_until_ms);
+        }
+        let vector = self.vector();
+        let behind = |peer: &Peer| {
+            peer.connected
+                && peer.heartbeat.as_ref().is_some_and(|heartbeat| !vector.covers(&heartbeat.vector))
+        };
+        let patience = now_ms < since_ms.saturating_add(self.config.lease_ms);
+        (patience && self.peers.values().any(behind)).then(|| now_ms + self.config.listen_ms)
+    }
+
+    /// The owner of an entry and the content as it has it, if it can be asked for it.
+    fn can_give(
+        &self,
+        entry: &OwnedEntry,
+        wanted: &Content,
+        live: &BTreeSet<ClientId>,
+    ) -> Option<(ClientId, Content)> {
+        let (owner, now_ms) = (entry.owner(), self.now.mono_ms);
+        let held = entry.entry.held_content().filter(|held| held.same_as(wanted))?;
+        let able = owner != self.config.me
+            && held.blake3.is_some()
+            && live.contains(&owner)
+            && !self.queue.is_shunned(entry.item, owner, now_ms);
+        able.then_some((owner, *held))
     }
 
     fn fetches_from(&self, client: &ClientId) -> usize {
@@ -164,13 +216,8 @@ impl<S: Store> Engine<S> {
                 Some(Standing { dot: entry.dot, claim })
             })
             .collect();
-        let held_elsewhere = entries.iter().any(|entry| {
-            entry.owner() != self.config.me
-                && live.contains(&entry.owner())
-                && entry.entry.held_content().is_some_and(|held| held.same_as(&content))
-        });
+        let held_elsewhere = entries.iter().any(|entry| self.can_give(entry, &content, &live).is_some());
         if held_elsewhere || claims::winner(&standing) != Some(self.config.me) {
-            self.drop_claims(item)?;
             self.end(item);
             return Ok(());
         }
@@ -208,7 +255,6 @@ impl<S: Store> Engine<S> {
                 return Ok(());
             }
             DownloadStep::Get if !done => {
-                self.drop_claims(item)?;
                 let why = match outcome {
                     Outcome::Missing => {
                         "its object is not in the object store, and no reachable member holds it"
@@ -218,8 +264,7 @@ impl<S: Store> Engine<S> {
                     }
                     other => short(&other),
                 };
-                self.end_badly(item, format!("{}: {why}; will try again", download.path));
-                return Ok(());
+                return self.end_badly(item, format!("{}: {why}; will try again", download.path));
             }
             DownloadStep::Fetch(from) => {
                 self.event(Event::FetchedFrom(item, download.path.clone(), from));
@@ -250,16 +295,13 @@ impl<S: Store> Engine<S> {
         let (stat, kept_as) = match outcome {
             Outcome::Done { stat } => (stat, None),
             Outcome::Edited { stat, kept_as } => (stat, Some(kept_as)),
-            _ => {
-                self.drop_claims(item)?;
-                self.doubt(item, download.path);
-                return Ok(());
-            }
+            _ => return self.doubt(item, download.path),
         };
+        let content = self.tasks.get(&item).map_or(download.target.content, |task| task.content);
         if self.queue.found(&item) {
             self.event(Event::Restored(item, download.path.clone()));
         }
-        self.record_held(item, download.path, download.target, stat)?;
+        self.record_held(item, download.path, content, download.target, stat)?;
         if let Some(kept_as) = kept_as {
             let version = ItemId::derive("tcat 1 version", &[&item.0, kept_as.as_str().as_bytes()]);
             self.claim_path(&version, &kept_as)?;

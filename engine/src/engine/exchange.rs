@@ -11,12 +11,16 @@ use crate::ids::ClientId;
 use crate::message::{Fetch, Heartbeat, Message, Page};
 use crate::ports::{Event, Output};
 use crate::store::Store;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What we know of a member since this start.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     pub(super) connected: bool,
+    /// Since when.
+    connected_ms: u64,
+    /// When the last connection ended.
+    gone_ms: Option<u64>,
     /// When we last heard from it.
     pub(super) heard_ms: Option<u64>,
     /// When we sent the latest of our heartbeats that it has echoed.
@@ -32,6 +36,16 @@ impl Peer {
         let recent = |at: Option<u64>| at.is_some_and(|at| now_ms.saturating_sub(at) <= lease_ms);
         self.connected && recent(self.heard_ms) && recent(self.echoed_ms)
     }
+
+    /// Until when it may still turn out to be live, if it was connected just now.
+    pub(super) fn greets_until_ms(&self, now_ms: u64, lease_ms: u64) -> Option<u64> {
+        let until_ms = match self.connected {
+            true if self.is_live(now_ms, lease_ms) => 0,
+            true => self.connected_ms + lease_ms,
+            false => self.gone_ms.map_or(0, |gone_ms| gone_ms + MEET_MS),
+        };
+        (now_ms < until_ms).then_some(until_ms)
+    }
 }
 
 /// Our own heartbeats.
@@ -44,6 +58,10 @@ pub(super) struct Beats {
 }
 
 const BEATS_KEPT: usize = 256;
+/// A member that was there a moment ago, or that we have yet to meet after a start, may be back within this time.
+pub(super) const MEET_MS: u64 = 5_000;
+/// The longest name that a member may call itself, in bytes.
+const NAME_BYTES_MAX: usize = 256;
 /// After news from elsewhere our next heartbeat carries it on, this much later at most.
 const NEWS_DELAY_MS: u64 = 50;
 
@@ -59,6 +77,7 @@ impl<S: Store> Engine<S> {
         }
         let peer = self.peers.entry(client).or_default();
         peer.connected = true;
+        peer.connected_ms = self.now.mono_ms;
         peer.fetches.clear();
         self.beats.due_ms = self.now.mono_ms;
         Ok(())
@@ -67,6 +86,7 @@ impl<S: Store> Engine<S> {
     pub(super) fn peer_disconnected(&mut self, client: ClientId) {
         if let Some(peer) = self.peers.get_mut(&client) {
             peer.connected = false;
+            peer.gone_ms = Some(self.now.mono_ms);
             peer.heartbeat = None;
             peer.fetches.clear();
         }
@@ -101,6 +121,10 @@ impl<S: Store> Engine<S> {
     }
 
     fn heartbeat(&mut self, from: ClientId, heartbeat: Heartbeat) -> Result<()> {
+        if heartbeat.name.len() > NAME_BYTES_MAX || heartbeat.vector.len() > CLIENTS_MAX {
+            self.event(Event::Refused(from, "a heartbeat beyond its bounds".into()));
+            return Ok(());
+        }
         let was_live = self.live().contains(&from);
         let (start, lease_ms, now_ms) = (self.start, self.config.lease_ms, self.now.mono_ms);
         let echoed = heartbeat.echo.filter(|(echo_start, _)| *echo_start == start).and_then(|(_, beat)| {
@@ -110,9 +134,10 @@ impl<S: Store> Engine<S> {
             peer.echoed_ms = peer.echoed_ms.max(echoed);
             peer.fetches.retain(|_, asked_ms| now_ms.saturating_sub(*asked_ms) < lease_ms / 2);
         }
-        let ours = heartbeat.vector.get(&self.config.me);
-        if ours > self.ledgers.myself.stamp {
-            self.begin_incarnation(ours)?;
+        let own_stamp = self.ledgers.myself.stamp;
+        if heartbeat.vector.get(&self.config.me) > own_stamp {
+            // It says that it knows more of us than we do. Its word is not enough: only what we signed proves it.
+            self.ask(from, self.config.me, own_stamp);
         }
         if heartbeat.feed > self.feed.position() {
             self.feed.hint(self.now.mono_ms);
@@ -151,15 +176,18 @@ impl<S: Store> Engine<S> {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.fetches.remove(&page.owner);
         }
+        if page.owner == self.config.me {
+            return self.own_page(from, &page);
+        }
         let have = self.ledgers.myself.vector.get(&page.owner);
-        if page.owner == self.config.me || page.through <= have {
+        if page.through <= have {
             return Ok(());
         }
         if page.after > have {
             self.ask(from, page.owner, have);
             return Ok(());
         }
-        if let Err(why) = self.check_page(&page) {
+        if let Err(why) = self.check_page(from, &page) {
             self.event(Event::Refused(from, why));
             return Ok(());
         }
@@ -179,8 +207,30 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
+    /// A page of our own ledger that somebody else has. What we signed and do not know is proof that we were restored.
+    fn own_page(&mut self, from: ClientId, page: &Page) -> Result<()> {
+        let own_stamp = self.ledgers.myself.stamp;
+        let Some(last) = page.batches.last().map(|batch| batch.last_stamp()) else { return Ok(()) };
+        if last <= own_stamp {
+            return Ok(());
+        }
+        match self.check_page(from, page) {
+            Ok(()) => self.begin_incarnation(last),
+            Err(why) => {
+                self.event(Event::Refused(from, why));
+                Ok(())
+            }
+        }
+    }
+
     /// Everything that can be wrong with a page, before any of it is believed.
-    fn check_page(&self, page: &Page) -> std::result::Result<(), String> {
+    fn check_page(&self, from: ClientId, page: &Page) -> std::result::Result<(), String> {
+        // The last record of a ledger always counts, so a page's end is its last batch's. Only the owner itself may
+        // say that a new life of its ledger is empty.
+        let end = page.batches.last().map_or(page.after, |batch| batch.last_stamp()).max(page.after);
+        if page.through != end && !(page.through.counter == 0 && page.owner == from) {
+            return Err("a page that claims more than it brings".into());
+        }
         let new_owner = self.ledgers.myself.vector.get(&page.owner) == Stamp::default();
         if new_owner && self.ledgers.myself.vector.len() >= CLIENTS_MAX {
             return Err(format!(
@@ -195,8 +245,12 @@ impl<S: Store> Engine<S> {
                 return Err("a page whose batches are not in order".into());
             }
             batch.verify(&*self.keys).map_err(|why| why.to_string())?;
+            let mut items = BTreeSet::new();
             for (_, record) in batch.records() {
                 Entry::decode(&record.entry).map_err(|why| format!("an entry that cannot be read: {why}"))?;
+                if !items.insert(record.item) {
+                    return Err("a batch with two entries for one item".into());
+                }
             }
             last = batch.last_stamp();
         }

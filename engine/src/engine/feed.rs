@@ -1,11 +1,9 @@
 //! The mirror of the catalog: its rows as the feed brings them, and when to read on.
 
-use super::observe::Tracked;
 use super::{Engine, Result, Waiter};
 use crate::catalog::{CatalogRow, FeedChange, FeedPage, FeedPosition, RemovalRecord, RowState};
 use crate::codec;
 use crate::ids::ItemId;
-use crate::observation::FileStat;
 use crate::ports::{Effect, Event, Outcome};
 use crate::store::{Store, Table};
 use crate::transaction::Transaction;
@@ -103,6 +101,7 @@ impl<S: Store> Engine<S> {
         if std::mem::take(&mut self.feed.away) {
             self.event(Event::CatalogBack);
             self.queue.wake_waiting();
+            self.queue.wake_later();
         }
         for change in page.changes {
             self.apply_change(change)?;
@@ -132,7 +131,8 @@ impl<S: Store> Engine<S> {
         self.count_row(before.as_ref(), &change)?;
         self.tx.put(Table::Rows, item.0.to_vec(), codec::encode(&change)?);
         if let FeedChange::Row(row) = &change {
-            self.expect_file(row)?;
+            // A file that is found at the row's path is this item's, unless the path is another's already.
+            self.claim_path(&row.item, &row.cache_path)?;
         }
         self.queue.ready(item);
         Ok(())
@@ -143,7 +143,7 @@ impl<S: Store> Engine<S> {
         self.apply_change(FeedChange::Row(Box::new(row)))
     }
 
-    fn change(&self, item: &ItemId) -> Result<Option<FeedChange>> {
+    pub(super) fn change(&self, item: &ItemId) -> Result<Option<FeedChange>> {
         match self.tx.get(Table::Rows, &item.0)? {
             Some(bytes) => Ok(Some(codec::decode(&bytes)?)),
             None => Ok(None),
@@ -165,15 +165,11 @@ impl<S: Store> Engine<S> {
             _ => None,
         })
     }
+}
 
-    /// A file that is found at the row's path is this item's, unless the path is another's already.
-    fn expect_file(&mut self, row: &CatalogRow) -> Result<()> {
-        if self.tracked(&row.cache_path)?.is_none() {
-            let (path, stat) = (row.cache_path.clone(), FileStat::default());
-            self.track(&Tracked { item: row.item, path, stat, absences: 0 })?;
-        }
-        Ok(())
-    }
+/// Whether the row's item is to be in every cache: nobody has asked for its removal.
+pub(super) fn is_kept(row: &CatalogRow) -> bool {
+    matches!(row.state, RowState::Active | RowState::Pending { .. })
 }
 
 /// Whether `news` was overtaken: a feed page that was read before a commit of ours may arrive after its answer.
@@ -182,8 +178,19 @@ fn is_older(news: &FeedChange, known: &FeedChange) -> bool {
         return matches!((news, known), (FeedChange::Row(_), FeedChange::Removed(_)));
     };
     if news.revision == known.revision {
-        return matches!(news.state, RowState::Pending { .. })
-            && !matches!(known.state, RowState::Pending { .. });
+        return progress(news) < progress(known);
     }
     known.chain_has(&news.revision) && !news.chain_has(&known.revision)
+}
+
+/// What only rises while a row stays at one revision.
+fn progress(row: &CatalogRow) -> (u8, u32, u64) {
+    let state = match row.state {
+        RowState::Pending { .. } => 0,
+        RowState::Active => 1,
+        RowState::KillRequest => 2,
+        RowState::KillWip => 3,
+        RowState::KillComplete => 4,
+    };
+    (state, row.generation, row.claim_epoch)
 }

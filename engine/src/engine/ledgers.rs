@@ -149,25 +149,36 @@ impl<S: Store> Engine<S> {
     pub(super) fn seal(&mut self) -> Result<()> {
         let staged = std::mem::take(&mut self.ledgers.staged);
         self.ledgers.place.clear();
-        for chunk in staged.chunks(BATCH_RECORDS_MAX) {
-            let mut records = Vec::with_capacity(chunk.len());
-            for (item, entry) in chunk {
-                self.index_content(item, entry)?;
-                records.push(Record { item: *item, entry: entry.encode()? });
+        if staged.is_empty() {
+            return Ok(());
+        }
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for (item, entry) in &staged {
+            self.index_content(item, entry)?;
+            let entry = entry.encode()?;
+            bytes += entry.len();
+            records.push(Record { item: *item, entry });
+            // A batch travels whole, so it has to fit a frame.
+            if records.len() == BATCH_RECORDS_MAX || bytes >= PAGE_BYTES {
+                self.seal_batch(std::mem::take(&mut records))?;
+                bytes = 0;
             }
-            let after = self.ledgers.myself.stamp;
-            let first = after.counter + 1;
-            let Ok(batch) = Batch::sign(self.config.me, after.incarnation, first, records, &*self.keys)
-            else {
-                continue; // cannot be: a chunk has 1 to BATCH_RECORDS_MAX records
-            };
-            self.keep(&batch)?;
-            self.ledgers.myself.stamp = batch.last_stamp();
-            self.push(after, batch);
         }
-        if !staged.is_empty() {
-            self.save_myself()?;
+        if !records.is_empty() {
+            self.seal_batch(records)?;
         }
+        self.save_myself()
+    }
+
+    fn seal_batch(&mut self, records: Vec<Record>) -> Result<()> {
+        let after = self.ledgers.myself.stamp;
+        let first = after.counter + 1;
+        let Ok(batch) = Batch::sign(self.config.me, after.incarnation, first, records, &*self.keys) else {
+            return Ok(()); // cannot be: there are 1 to BATCH_RECORDS_MAX records
+        };
+        self.keep(&batch)?;
+        self.ledgers.myself.stamp = batch.last_stamp();
+        self.push(after, batch);
         Ok(())
     }
 

@@ -17,6 +17,10 @@ mod probe;
 mod report;
 mod settling;
 mod tasks;
+mod timers;
+
+#[cfg(test)]
+mod tests;
 
 use crate::batch::Keys;
 use crate::clock::{Incarnation, Label, Stamp, VersionVector};
@@ -77,6 +81,8 @@ pub struct Engine<S> {
     now: Now,
     /// A random number of this start.
     start: u64,
+    /// When this start began.
+    opened_ms: u64,
     ledgers: ledgers::Ledgers,
     peers: BTreeMap<ClientId, exchange::Peer>,
     beats: exchange::Beats,
@@ -134,6 +140,7 @@ impl<S: Store> Engine<S> {
             probe: probe::Probes::default(),
             outputs: VecDeque::new(),
             start: random,
+            opened_ms: now.mono_ms,
             config,
             keys,
             tx,
@@ -195,7 +202,8 @@ impl<S: Store> Engine<S> {
             self.feed.due_ms(),
             self.watch.due_ms(),
             self.queue.due_ms(self.now.mono_ms),
-            self.probe.due_ms(),
+            self.task_due_ms(),
+            self.probe_due_ms(),
         ];
         due.into_iter().min().unwrap_or(u64::MAX).max(self.now.mono_ms + 1)
     }

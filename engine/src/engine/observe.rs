@@ -3,8 +3,9 @@
 //! Unknown is never absent. A file counts as gone only when two looks, a quiet time apart, have missed it. A content
 //! that somebody saved enters the item's line here, before anything is offered to anybody.
 
+use super::feed::is_kept;
 use super::{Engine, Result};
-use crate::catalog::{ChainLink, Revision};
+use crate::catalog::{ChainLink, FeedChange, Revision};
 use crate::codec;
 use crate::content::Content;
 use crate::entry::{Copy, Entry, Held, LINE_LINKS_MAX};
@@ -24,8 +25,14 @@ pub(super) struct Tracked {
     pub(super) path: MediaPath,
     /// The file's stat when its content was last known.
     pub(super) stat: FileStat,
-    /// How many looks in a row have missed it.
-    pub(super) absences: u32,
+    /// Its content changed though its stat did not: nobody wrote that.
+    pub(super) suspect: bool,
+}
+
+impl Tracked {
+    pub(super) fn new(item: ItemId, path: MediaPath, stat: FileStat) -> Self {
+        Self { item, path, stat, suspect: false }
+    }
 }
 
 /// Looking at files: scans under way, and single paths to look at again.
@@ -39,16 +46,30 @@ pub(super) struct Watch {
     scan_wanted_ms: Option<u64>,
     /// When the last finished scan was asked for; none since this start.
     scanned_ms: Option<u64>,
-    /// Paths to look at again, and when.
-    again: BTreeMap<MediaPath, u64>,
+    /// Paths to look at again.
+    again: BTreeMap<MediaPath, Again>,
     /// Items whose file cannot be judged now.
     unknown: BTreeMap<ItemId, MediaPath>,
+    /// When a look first missed an item's file.
+    missed_ms: BTreeMap<ItemId, u64>,
     /// Paths that our own effects changed, and when: what was seen there before is no news.
     touched: BTreeMap<FoldedPath, u64>,
 }
 
+/// A path to look at again.
+#[derive(Clone, Copy, Debug)]
+struct Again {
+    at_ms: u64,
+    /// How many looks had no answer.
+    unanswered: u32,
+}
+
 /// The most paths that wait for another look; beyond it a full scan is made instead.
 const AGAIN_MAX: usize = 4096;
+/// A path that so many looks have said nothing of (it is ignored, or a folder now) is left to the next full scan.
+const UNANSWERED_MAX: u32 = 4;
+/// After so many changes of our own a full scan is made, after which they need not be remembered.
+const TOUCHED_MAX: usize = 65_536;
 
 impl Watch {
     pub(super) fn begin_scan(&mut self, outputs: &mut VecDeque<Output>) {
@@ -63,7 +84,7 @@ impl Watch {
     }
 
     pub(super) fn due_ms(&self) -> u64 {
-        let again = self.again.values().min().copied().unwrap_or(u64::MAX);
+        let again = self.again.values().map(|again| again.at_ms).min().unwrap_or(u64::MAX);
         if self.scanning_since_ms.is_some() { again } else { again.min(self.scan_due_ms) }
     }
 
@@ -84,7 +105,7 @@ impl Watch {
 
     pub(super) fn look_again(&mut self, path: MediaPath, at_ms: u64) {
         if self.again.len() < AGAIN_MAX {
-            self.again.insert(path, at_ms);
+            self.again.insert(path, Again { at_ms, unanswered: 0 });
         } else {
             self.scan_due_ms = self.scan_due_ms.min(at_ms);
         }
@@ -93,6 +114,9 @@ impl Watch {
     /// An effect of ours has changed what is at a path.
     pub(super) fn touch(&mut self, path: &MediaPath, now_ms: u64) {
         self.touched.insert(path.folded(), now_ms);
+        if self.touched.len() > TOUCHED_MAX && self.scanning_since_ms.is_none() {
+            self.want_scan(now_ms);
+        }
     }
 
     fn is_stale(&self, path: &MediaPath, since_ms: u64) -> bool {
@@ -120,13 +144,26 @@ impl<S: Store> Engine<S> {
 
     pub(super) fn look_if_due(&mut self) {
         let now_ms = self.now.mono_ms;
-        let due: Vec<_> =
-            self.watch.again.iter().filter(|(_, at)| **at <= now_ms).map(|(path, _)| path.clone()).collect();
-        for paths in due.chunks(512) {
-            // Looked for again if no answer comes: a lost answer must not keep the engine from resting for ever.
-            for path in paths {
-                self.watch.again.insert(path.clone(), now_ms + self.config.quiet_ms.max(1000) * 4);
+        let due: Vec<_> = self
+            .watch
+            .again
+            .iter()
+            .filter(|(_, again)| again.at_ms <= now_ms)
+            .map(|(path, _)| path.clone())
+            .collect();
+        let mut looks = Vec::new();
+        for path in due {
+            let Some(again) = self.watch.again.get_mut(&path) else { continue };
+            if again.unanswered >= UNANSWERED_MAX {
+                self.watch.again.remove(&path);
+                continue;
             }
+            // Its answer may take long, or never come: that must not keep the engine from resting for ever.
+            again.at_ms = now_ms + (self.config.quiet_ms.max(1000) << (2 + again.unanswered));
+            again.unanswered += 1;
+            looks.push(path);
+        }
+        for paths in looks.chunks(512) {
             self.outputs.push_back(Output::Look(paths.to_vec()));
         }
     }
@@ -148,8 +185,14 @@ impl<S: Store> Engine<S> {
             for (_, bytes) in &page {
                 let tracked: Tracked = codec::decode(bytes)?;
                 let stale = self.watch.is_stale(&tracked.path, since_ms);
-                if !stale && coverage.presence(&tracked.path) == Presence::NotSeen {
-                    self.missed(tracked)?;
+                match coverage.presence(&tracked.path) {
+                    _ if stale => {}
+                    Presence::NotSeen => self.missed(tracked, since_ms)?,
+                    // A folder, or something behind which nothing can be seen, is where the file was.
+                    Presence::Unknown if self.holds_at(&tracked)? => {
+                        self.cannot_judge(tracked.item, tracked.path);
+                    }
+                    Presence::Unknown | Presence::Seen => {}
                 }
             }
         }
@@ -177,17 +220,17 @@ impl<S: Store> Engine<S> {
             }
             match (seen, tracked) {
                 (Seen::File { content, stat }, Some(tracked)) => {
-                    self.saw_file(tracked, path, content, stat)?
+                    self.saw_tracked_path(tracked, path, content, stat)?
                 }
                 (Seen::File { content, stat }, None) => self.saw_new_file(path, content, stat)?,
                 (Seen::Busy, tracked) => self.saw_busy(path, tracked),
                 (Seen::Unreadable(why), tracked) => {
                     if let Some(tracked) = tracked {
-                        self.watch.unknown.insert(tracked.item, path.clone());
+                        self.cannot_judge(tracked.item, path.clone());
                     }
                     self.event(Event::Unreadable(path, why));
                 }
-                (Seen::Absent, Some(tracked)) if tracked.path == path => self.missed(tracked)?,
+                (Seen::Absent, Some(tracked)) if tracked.path == path => self.missed(tracked, since_ms)?,
                 (Seen::Absent, _) if self.is_folder_of_tracked(&path)? => {
                     // What was a folder is gone, and all that was below it: only a full scan tells of each.
                     self.watch.want_scan(self.now.mono_ms);
@@ -205,7 +248,35 @@ impl<S: Store> Engine<S> {
         self.watch.look_again(path, self.now.mono_ms + self.config.quiet_ms.max(1));
     }
 
-    /// A file where an item of ours belongs.
+    /// A file at a path that an item of ours has, or is to have.
+    fn saw_tracked_path(
+        &mut self,
+        tracked: Tracked,
+        path: MediaPath,
+        content: Content,
+        stat: FileStat,
+    ) -> Result<()> {
+        let held = self.own_entry(&tracked.item)?.copy.and_then(|copy| copy.held).map(|held| held.path);
+        match held {
+            Some(held) if held.folded() != path.folded() => {
+                // The item's own file is elsewhere yet: this one is another, and will give way.
+                self.is_known_at(&tracked.item, &path);
+                self.saw_new_file(path, content, stat)
+            }
+            Some(held) if held != path && (stat.file_id == 0 || stat.file_id != tracked.stat.file_id) => {
+                // Two names that are one file on some machines. Unless the first is gone, this is one too many.
+                self.event(Event::Unreadable(
+                    path,
+                    format!("{held} is the same name elsewhere; rename one of them"),
+                ));
+                self.watch.look_again(held, self.now.mono_ms);
+                Ok(())
+            }
+            _ => self.saw_file(tracked, path, content, stat),
+        }
+    }
+
+    /// An item's file.
     fn saw_file(
         &mut self,
         tracked: Tracked,
@@ -214,29 +285,61 @@ impl<S: Store> Engine<S> {
         stat: FileStat,
     ) -> Result<()> {
         let item = tracked.item;
-        if self.watch.unknown.remove(&item).is_some() {
-            self.queue.ready(item);
-        }
+        self.is_known_again(&item);
         let mut entry = self.own_entry(&item)?;
         let mut copy = entry.copy.clone().unwrap_or_default();
         let same = copy.held.as_ref().is_some_and(|held| held.content.same_as(&content) && held.path == path);
-        let known_stat = tracked.stat;
-        if !same || known_stat != stat || tracked.absences > 0 {
-            self.track(&Tracked { path: path.clone(), stat, absences: 0, ..tracked })?;
-            self.queue.ready(item);
-        }
-        if same {
+        if same && tracked.stat == stat {
             return Ok(());
         }
         // Rot keeps the stat; a person's write does not. Settling needs to know which it was.
-        let same_stat = known_stat == stat && copy.held.as_ref().is_some_and(|held| held.path == path);
-        self.queue.set_stat_unchanged(item, same_stat);
+        let same_place = copy.held.as_ref().is_some_and(|held| held.path == path);
+        let suspect = if same { tracked.suspect } else { same_place && tracked.stat == stat };
+        self.track(&Tracked { path: path.clone(), stat, suspect, ..tracked })?;
+        self.queue.ready(item);
+        if same {
+            return Ok(());
+        }
         self.extend_line(&item, &mut copy, &content)?;
         copy.held = Some(Held { content, path, cached_date_ms: self.now.wall_ms });
         entry.copy = Some(copy);
         self.stage(item, entry);
         self.queue.ready(item);
         Ok(())
+    }
+
+    /// Whether the item's file is at this path, as far as we know.
+    fn holds_at(&self, tracked: &Tracked) -> Result<bool> {
+        let held = self.own_entry(&tracked.item)?.copy.and_then(|copy| copy.held);
+        Ok(held.is_some_and(|held| held.path == tracked.path))
+    }
+
+    /// The item's file cannot be judged until it is seen again: people are told, and nothing is done to it.
+    fn cannot_judge(&mut self, item: ItemId, path: MediaPath) {
+        if self.watch.unknown.insert(item, path).is_none() {
+            self.queue.ready(item);
+        }
+    }
+
+    /// The item's file can be judged.
+    fn is_known_again(&mut self, item: &ItemId) {
+        self.watch.missed_ms.remove(item);
+        if self.watch.unknown.remove(item).is_some() {
+            self.queue.ready(*item);
+        }
+    }
+
+    /// The same, if this was the path that was in doubt.
+    fn is_known_at(&mut self, item: &ItemId, path: &MediaPath) {
+        if self.watch.unknown.get(item) == Some(path) {
+            self.is_known_again(item);
+        }
+    }
+
+    /// Whether the content of the item's file changed though nobody wrote it.
+    pub(super) fn is_suspect(&self, item: &ItemId, copy: Option<&Copy>) -> Result<bool> {
+        let Some(held) = copy.and_then(|copy| copy.held.as_ref()) else { return Ok(false) };
+        Ok(self.tracked(&held.path)?.is_some_and(|tracked| tracked.item == *item && tracked.suspect))
     }
 
     /// Writes a saved content down in the line, unless it is what stands there or in the catalog already.
@@ -273,28 +376,32 @@ impl<S: Store> Engine<S> {
         let line = vec![ChainLink { revision: Revision(self.dot_for(&item)), content }];
         let held = Some(Held { content, path: path.clone(), cached_date_ms: self.now.wall_ms });
         self.stage(item, Entry { copy: Some(Copy { held, base: None, line }), ..Entry::default() });
-        self.track(&Tracked { item, path, stat, absences: 0 })?;
+        self.track(&Tracked::new(item, path, stat))?;
         self.queue.ready(item);
         Ok(())
     }
 
-    /// A look that did not find a tracked file. The second, a quiet time later, makes it absent.
-    fn missed(&mut self, mut tracked: Tracked) -> Result<()> {
+    /// A look, begun at this time, that did not find a tracked file. One that began a quiet time after another had
+    /// missed it makes it absent.
+    fn missed(&mut self, tracked: Tracked, since_ms: u64) -> Result<()> {
         let item = tracked.item;
+        if self.task_moves_file(&item) {
+            return Ok(());
+        }
         let mut entry = self.own_entry(&item)?;
         let holds = entry.copy.as_ref().and_then(|copy| copy.held.as_ref());
-        if holds.is_none_or(|held| held.path != tracked.path) || self.task_moves_file(&item) {
+        if holds.is_none_or(|held| held.path != tracked.path) {
+            self.is_known_at(&item, &tracked.path);
             return Ok(());
         }
-        tracked.absences += 1;
-        let confirmed = tracked.absences >= 2;
-        self.track(&tracked)?;
-        if !confirmed {
+        let first_ms = *self.watch.missed_ms.entry(item).or_insert(self.now.mono_ms);
+        let quiet_at_ms = first_ms + self.config.quiet_ms.max(1);
+        if since_ms < quiet_at_ms {
             self.watch.unknown.insert(item, tracked.path.clone());
-            self.watch.look_again(tracked.path, self.now.mono_ms + self.config.quiet_ms.max(1));
+            self.watch.look_again(tracked.path, quiet_at_ms.max(self.now.mono_ms));
             return Ok(());
         }
-        self.watch.unknown.remove(&item);
+        self.is_known_again(&item);
         if let Some(copy) = &mut entry.copy {
             copy.held = None;
         }
@@ -316,7 +423,12 @@ impl<S: Store> Engine<S> {
         }
     }
 
+    /// Gives a path to an item, whoever had it.
     pub(super) fn track(&mut self, tracked: &Tracked) -> Result<()> {
+        if let Some(before) = self.tracked(&tracked.path)?.filter(|before| before.item != tracked.item) {
+            // What is seen there from now on says nothing of the one that had it.
+            self.is_known_at(&before.item, &before.path);
+        }
         let key = tracked.path.folded().0.into_bytes();
         self.tx.put(Table::Paths, key, codec::encode(tracked)?);
         Ok(())
@@ -326,19 +438,32 @@ impl<S: Store> Engine<S> {
     pub(super) fn untrack(&mut self, item: &ItemId, path: &MediaPath) -> Result<()> {
         if self.tracked(path)?.is_some_and(|tracked| tracked.item == *item) {
             self.tx.remove(Table::Paths, path.folded().0.into_bytes());
+            self.is_known_at(item, path);
         }
         Ok(())
     }
 
-    /// Takes a path for an item, unless it is another's.
+    /// Takes a path for an item, unless another needs it.
     pub(super) fn claim_path(&mut self, item: &ItemId, path: &MediaPath) -> Result<bool> {
         match self.tracked(path)? {
-            Some(tracked) => Ok(tracked.item == *item),
-            None => {
-                let (path, stat) = (path.clone(), FileStat::default());
-                self.track(&Tracked { item: *item, path, stat, absences: 0 })?;
-                Ok(true)
-            }
+            Some(tracked) if tracked.item == *item => return Ok(true),
+            Some(tracked) if self.needs_path(&tracked.item, path)? => return Ok(false),
+            _ => self.track(&Tracked::new(*item, path.clone(), FileStat::default()))?,
         }
+        Ok(true)
+    }
+
+    /// Whether an item's file is at a path, or is to come there.
+    fn needs_path(&self, item: &ItemId, path: &MediaPath) -> Result<bool> {
+        let here = |place: &MediaPath| place.folded() == path.folded();
+        if self.own_entry(item)?.copy.and_then(|copy| copy.held).is_some_and(|held| here(&held.path)) {
+            return Ok(true);
+        }
+        Ok(match self.change(item)? {
+            Some(FeedChange::Row(row)) => is_kept(&row) && here(&row.cache_path),
+            Some(FeedChange::Removed(_)) => false,
+            // A kept version that the catalog does not know yet.
+            None => self.version_of(item)?.is_some(),
+        })
     }
 }

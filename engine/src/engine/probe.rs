@@ -4,6 +4,7 @@
 //! in hand after both. A member that is asked does the same before it answers.
 
 use super::Engine;
+use super::exchange::MEET_MS;
 use crate::catalog::FeedPosition;
 use crate::clock::VersionVector;
 use crate::ids::ClientId;
@@ -34,18 +35,23 @@ struct Wait {
 #[derive(Debug)]
 struct Round {
     nonce: u64,
-    began_ms: u64,
+    /// When they were asked last.
+    asked_ms: u64,
     /// What we knew when it began: if that changes, or an answer differs, another round is needed.
     vector: VersionVector,
     feed: FeedPosition,
+    /// Who was asked, and who of them has not answered yet.
+    asked: BTreeSet<ClientId>,
     missing: BTreeSet<ClientId>,
     differs: bool,
 }
 
-/// A member that does not answer within this time is asked again, if it is still there.
-const ROUND_MS: u64 = 3_000;
-/// The most questions of members that are kept.
-const ASKED_MAX: usize = 256;
+/// A member that does not answer within this time is asked the same again, if it is still there.
+const AGAIN_MS: u64 = 3_000;
+/// A round that came to nothing is followed by another after this time.
+const PAUSE_MS: u64 = 250;
+/// The most questions of one member that are kept.
+const ASKED_MAX: usize = 8;
 
 impl Probes {
     pub(super) fn peer_gone(&mut self, client: &ClientId) {
@@ -53,11 +59,6 @@ impl Probes {
         for round in self.waits.values_mut().filter_map(|wait| wait.round.as_mut()) {
             round.missing.remove(client);
         }
-    }
-
-    pub(super) fn due_ms(&self) -> u64 {
-        let rounds = self.waits.values().filter_map(|wait| wait.round.as_ref());
-        rounds.map(|round| round.began_ms + ROUND_MS).min().unwrap_or(u64::MAX)
     }
 }
 
@@ -69,8 +70,7 @@ impl<S: Store> Engine<S> {
 
     /// The same, and both folder and catalog were looked at since.
     fn rests_since(&self, ms: u64) -> bool {
-        let catalog = self.feed.head_read_since(ms) || self.feed.is_away();
-        self.watch.scanned_since(ms) && catalog && self.is_at_rest()
+        self.watch.scanned_since(ms) && self.feed.head_read_since(ms) && self.is_at_rest()
     }
 
     pub(super) fn wait_begins(&mut self, id: u64) {
@@ -83,11 +83,17 @@ impl<S: Store> Engine<S> {
     }
 
     pub(super) fn peer_asks(&mut self, from: ClientId, nonce: u64) {
-        self.probe.asked.retain(|(asker, _), _| *asker != from);
-        if self.probe.asked.len() < ASKED_MAX {
-            self.look_at_everything();
-            self.probe.asked.insert((from, nonce), self.now.mono_ms);
+        if self.probe.asked.contains_key(&(from, nonce)) {
+            return; // being seen to
         }
+        let of_asker = self.probe.asked.range((from, 0)..=(from, u64::MAX));
+        if of_asker.clone().count() >= ASKED_MAX
+            && let Some(oldest) = of_asker.min_by_key(|(_, since_ms)| **since_ms).map(|(key, _)| *key)
+        {
+            self.probe.asked.remove(&oldest);
+        }
+        self.look_at_everything();
+        self.probe.asked.insert((from, nonce), self.now.mono_ms);
     }
 
     fn look_at_everything(&mut self) {
@@ -122,44 +128,99 @@ impl<S: Store> Engine<S> {
         }
     }
 
+    /// When a wait is to be looked at without any other reason.
+    pub(super) fn probe_due_ms(&self) -> u64 {
+        if self.probe.waits.is_empty() {
+            return u64::MAX;
+        }
+        let greeting = self.greeting_until_ms();
+        let due = |wait: &Wait| match &wait.round {
+            _ if !self.rests_since(wait.since_ms) => u64::MAX,
+            _ if greeting.is_some() => greeting.unwrap_or(u64::MAX),
+            None => u64::MAX,
+            Some(round) if self.stands(round) => round.asked_ms + AGAIN_MS,
+            Some(round) => round.asked_ms + PAUSE_MS,
+        };
+        self.probe.waits.values().map(due).min().unwrap_or(u64::MAX)
+    }
+
+    /// Whether what the round asks is still what we know, and nobody has joined or said otherwise since.
+    fn stands(&self, round: &Round) -> bool {
+        !round.differs
+            && round.vector == self.vector()
+            && round.feed == self.feed.position()
+            && self.live().is_subset(&round.asked)
+    }
+
+    /// Until when members that we know of may still turn up after our start.
+    fn meets_until_ms(&self) -> Option<u64> {
+        let until_ms = self.opened_ms + MEET_MS;
+        let live = self.live();
+        let known = |client: &ClientId| *client == self.config.me || live.contains(client);
+        let strange = self.ledgers.myself.vector.iter().any(|(client, _)| !known(client));
+        (strange && self.now.mono_ms < until_ms).then_some(until_ms)
+    }
+
+    /// Until when members that were connected just now may still turn out to be live.
+    pub(super) fn greeting_until_ms(&self) -> Option<u64> {
+        let (now_ms, lease_ms) = (self.now.mono_ms, self.config.lease_ms);
+        let greeting = self.peers.values().filter_map(|peer| peer.greets_until_ms(now_ms, lease_ms));
+        greeting.chain(self.meets_until_ms()).max()
+    }
+
     fn advance_wait(&mut self, id: u64) {
         let Some(wait) = self.probe.waits.get(&id) else { return };
-        if !self.rests_since(wait.since_ms) {
+        if !self.rests_since(wait.since_ms) || self.greeting_until_ms().is_some() {
             return;
         }
-        let (vector, feed, now_ms) = (self.vector(), self.feed.position(), self.now.mono_ms);
-        let over = wait.round.as_ref().map(|round| {
-            let stands = !round.differs && round.vector == vector && round.feed == feed;
-            (
-                round.missing.is_empty() && stands,
-                round.missing.is_empty() || !stands || now_ms >= round.began_ms + ROUND_MS,
-            )
-        });
-        match over {
-            Some((true, _)) => {
+        let now_ms = self.now.mono_ms;
+        match &wait.round {
+            None => self.begin_round(id),
+            Some(round) if !self.stands(round) => {
+                if now_ms >= round.asked_ms + PAUSE_MS {
+                    self.begin_round(id);
+                }
+            }
+            Some(round) if round.missing.is_empty() => {
                 self.probe.waits.remove(&id);
                 self.outputs.push_back(Output::Rested(id));
             }
-            Some((_, false)) => {}
-            None | Some((false, true)) => self.begin_round(id, vector, feed),
+            Some(round) if now_ms >= round.asked_ms + AGAIN_MS => self.ask_again(id),
+            Some(_) => {}
         }
     }
 
-    fn begin_round(&mut self, id: u64, vector: VersionVector, feed: FeedPosition) {
+    fn begin_round(&mut self, id: u64) {
         self.probe.next_nonce += 1;
         let nonce = self.start.wrapping_add(self.probe.next_nonce);
-        let missing = self.live();
-        for client in &missing {
+        let asked = self.live();
+        for client in &asked {
             self.outputs.push_back(Output::Send(*client, Message::Probe(nonce)));
         }
-        if missing.is_empty() {
+        if asked.is_empty() {
             self.probe.waits.remove(&id);
             self.outputs.push_back(Output::Rested(id));
             return;
         }
-        let began_ms = self.now.mono_ms;
+        let (vector, feed) = (self.vector(), self.feed.position());
+        let missing = asked.clone();
         if let Some(wait) = self.probe.waits.get_mut(&id) {
-            wait.round = Some(Round { nonce, began_ms, vector, feed, missing, differs: false });
+            let asked_ms = self.now.mono_ms;
+            wait.round = Some(Round { nonce, asked_ms, vector, feed, asked, missing, differs: false });
+        }
+    }
+
+    /// Question or answer may be lost. Who is no longer live is not waited for.
+    fn ask_again(&mut self, id: u64) {
+        let live = self.live();
+        let Some(round) = self.probe.waits.get_mut(&id).and_then(|wait| wait.round.as_mut()) else { return };
+        round.missing.retain(|client| live.contains(client));
+        round.asked_ms = self.now.mono_ms;
+        for client in &round.missing {
+            self.outputs.push_back(Output::Send(*client, Message::Probe(round.nonce)));
+        }
+        if round.missing.is_empty() {
+            self.advance_wait(id);
         }
     }
 }

@@ -3,10 +3,12 @@
 //! An item that is not settled is marked in the store until it is, so that a restart looks at it again. Work is
 //! never remembered: it is decided anew from what file, ledger and catalog say.
 
+use super::feed::is_kept;
 use super::tasks::Job;
+use super::timers::Timers;
 use super::{Engine, Result};
-use crate::catalog::CatalogRow;
-use crate::entry::{Copy, Entry};
+use crate::catalog::{CatalogRow, RowState};
+use crate::entry::{Copy, Entry, OwnedEntry};
 use crate::ids::{ClientId, ItemId};
 use crate::paths::MediaPath;
 use crate::ports::Event;
@@ -22,14 +24,16 @@ pub(super) struct Queue {
     marked: BTreeSet<ItemId>,
     /// To be looked at now.
     ready: BTreeSet<ItemId>,
+    /// Those of them that came since the last input and may be unmarked yet.
+    fresh: Vec<ItemId>,
     /// Waiting for something else to happen; looked at again now and then.
     waiting: BTreeSet<ItemId>,
-    /// Waiting for a free slot: to upload, to download.
-    slotless: [BTreeSet<ItemId>; 2],
+    /// Waiting for a free slot of each kind.
+    slotless: [BTreeSet<ItemId>; Slot::ALL.len()],
     /// Nothing to be done until a person or another client acts: does not keep anybody from resting.
     resting: BTreeMap<ItemId, String>,
     /// To be looked at again at a time.
-    later: BTreeMap<ItemId, u64>,
+    later: Timers,
     /// Tasks that failed: how often, and why.
     failures: BTreeMap<ItemId, (u32, String)>,
     /// Members that failed to give an item, until when.
@@ -38,8 +42,6 @@ pub(super) struct Queue {
     wanted_ms: BTreeMap<ItemId, u64>,
     /// Items whose file was there and is gone, and whether our trash is still to be looked through for it.
     lost: BTreeMap<ItemId, bool>,
-    /// Items whose content changed though their stat did not.
-    stat_unchanged: BTreeSet<ItemId>,
     sweep_ms: u64,
 }
 
@@ -48,6 +50,12 @@ pub(super) struct Queue {
 pub(super) enum Slot {
     Upload = 0,
     Download = 1,
+    /// To rename or trash a file.
+    Folder = 2,
+}
+
+impl Slot {
+    pub(super) const ALL: [Slot; 3] = [Slot::Upload, Slot::Download, Slot::Folder];
 }
 
 /// How many items are looked at for one input; the rest follow at once.
@@ -78,8 +86,17 @@ impl Queue {
         self.waiting.remove(&item);
         self.slotless.iter_mut().for_each(|items| _ = items.remove(&item));
         self.resting.remove(&item);
-        self.later.remove(&item);
-        self.ready.insert(item);
+        self.later.clear(&item);
+        if self.ready.insert(item) {
+            self.fresh.push(item);
+        }
+    }
+
+    /// What many failed for is there again: they are tried at once.
+    pub(super) fn wake_later(&mut self) {
+        for item in self.later.items().copied().collect::<Vec<_>>() {
+            self.ready(item);
+        }
     }
 
     /// Something that many items may wait for has changed.
@@ -98,18 +115,24 @@ impl Queue {
             return now_ms;
         }
         let sweep_ms = if self.waiting.is_empty() { u64::MAX } else { self.sweep_ms };
-        self.later.values().min().copied().unwrap_or(u64::MAX).min(sweep_ms)
+        self.later.next_ms().min(sweep_ms)
     }
 
     /// Nothing is left to do but what somebody else must do.
     pub(super) fn is_empty(&self) -> bool {
-        let later = self.later.keys().all(|item| self.resting.contains_key(item));
+        let later = self.later.items().all(|item| self.resting.contains_key(item));
         let slotless = self.slotless.iter().all(BTreeSet::is_empty);
         self.ready.is_empty() && self.waiting.is_empty() && slotless && later
     }
 
     pub(super) fn later(&mut self, item: ItemId, at_ms: u64) {
-        self.later.insert(item, at_ms);
+        self.later.set(item, at_ms);
+    }
+
+    /// Nothing can be done until somebody else acts; looked at again at a time.
+    pub(super) fn rest(&mut self, item: ItemId, why: &str, until_ms: u64) {
+        self.resting.insert(item, why.into());
+        self.later.set(item, until_ms);
     }
 
     pub(super) fn wait_for_slot(&mut self, kind: Slot, item: ItemId) {
@@ -135,14 +158,6 @@ impl Queue {
     /// The item's file is there again; whether it was lost.
     pub(super) fn found(&mut self, item: &ItemId) -> bool {
         self.lost.remove(item).is_some()
-    }
-
-    pub(super) fn set_stat_unchanged(&mut self, item: ItemId, unchanged: bool) {
-        if unchanged {
-            self.stat_unchanged.insert(item);
-        } else {
-            self.stat_unchanged.remove(&item);
-        }
     }
 
     pub(super) fn shun(&mut self, item: ItemId, client: ClientId, until_ms: u64) {
@@ -178,7 +193,6 @@ impl Queue {
         self.failures.remove(item);
         self.wanted_ms.remove(item);
         self.lost.remove(item);
-        self.stat_unchanged.remove(item);
     }
 }
 
@@ -187,9 +201,7 @@ impl<S: Store> Engine<S> {
     pub(super) fn settle_some(&mut self) -> Result<()> {
         let now_ms = self.now.mono_ms;
         self.task_timers()?;
-        let due: Vec<_> =
-            self.queue.later.iter().filter(|(_, at)| **at <= now_ms).map(|(item, _)| *item).collect();
-        for item in due {
+        for item in self.queue.later.due(now_ms) {
             self.queue.ready(item);
         }
         if now_ms >= self.queue.sweep_ms {
@@ -197,13 +209,14 @@ impl<S: Store> Engine<S> {
             self.queue.shunned.retain(|_, until| *until > now_ms);
             self.queue.wake_waiting();
         }
-        for kind in [Slot::Upload, Slot::Download] {
+        for kind in Slot::ALL {
             let free = self.free_slots(kind);
             self.queue.wake_slotless(kind, free);
         }
-        self.mark_ready();
         for _ in 0..ITEMS_PER_INPUT {
             let Some(item) = self.queue.ready.pop_first() else { break };
+            // Here and not before: settling one item may have begun another.
+            self.mark(item);
             if !self.tasks.contains_key(&item) {
                 self.settle_item(item)?;
             }
@@ -214,14 +227,22 @@ impl<S: Store> Engine<S> {
 
     /// Whatever is to be looked at is marked in the store, in the transaction that made it so.
     fn mark_ready(&mut self) {
-        let fresh: Vec<_> = self.queue.ready.difference(&self.queue.marked).copied().collect();
-        for item in fresh {
-            self.queue.marked.insert(item);
+        for item in std::mem::take(&mut self.queue.fresh) {
+            if self.queue.ready.contains(&item) {
+                self.mark(item);
+            }
+        }
+    }
+
+    fn mark(&mut self, item: ItemId) {
+        if self.queue.marked.insert(item) {
             self.tx.put(Table::Unsettled, item.0.to_vec(), Vec::new());
         }
     }
 
     fn settle_item(&mut self, item: ItemId) -> Result<()> {
+        // No task is under way: a claim that is left is one of an earlier life, or of a task that came to nothing.
+        self.drop_claims(item)?;
         // A verdict that only changes what we know is followed by another look; four are more than any item needs.
         for _ in 0..4 {
             let entry = self.own_entry(&item)?;
@@ -255,17 +276,21 @@ impl<S: Store> Engine<S> {
             (None, None) if self.feed.is_known() => View::Gone(None),
             (None, None) => View::Unknown,
         };
-        let owner_live = match row.map(|row| row.state) {
-            Some(crate::catalog::RowState::Pending { owner }) => self.live().contains(&owner),
+        let owner_at_it = match row.map(|row| row.state) {
+            Some(RowState::Pending { owner }) => {
+                let holds =
+                    |entry: &OwnedEntry| entry.owner() == owner && entry.entry.held_content().is_some();
+                self.live().contains(&owner) && self.entries(item)?.iter().any(holds)
+            }
             _ => false,
         };
         Ok(settle(&Situation {
             local,
-            stat_unchanged: self.queue.stat_unchanged.contains(item),
+            stat_unchanged: self.is_suspect(item, copy)?,
             copy,
             catalog,
             me: self.config.me,
-            owner_live,
+            owner_at_it,
             wanted: true,
             object_sound: true,
             manual_import: self.config.manual_import,
@@ -284,8 +309,11 @@ impl<S: Store> Engine<S> {
                 return Ok(true);
             }
             Verdict::Drop => {
-                self.drop_entry(item, entry, row.map(|row| row.cache_path))?;
-                return Ok(true);
+                let assigned = match row {
+                    Some(row) => Some(row.cache_path),
+                    None => self.removal(&item)?.map(|record| record.cache_path),
+                };
+                self.drop_entry(item, entry, assigned)?;
             }
             Verdict::NewItem => {
                 self.become_new_item(item, entry)?;
@@ -315,9 +343,14 @@ impl<S: Store> Engine<S> {
 
     fn wait(&mut self, item: ItemId, reason: Reason) {
         let for_others = match reason {
-            Reason::FileUnknown | Reason::CatalogUnknown | Reason::Pending => None,
+            Reason::FileUnknown | Reason::CatalogUnknown => None,
+            // Its owner does not rest before it has brought it there, or cannot; unless it goes away.
+            Reason::Pending => {
+                let until_ms = self.now.mono_ms + self.config.lease_ms;
+                return self.queue.rest(item, "another client is bringing it to the cloud", until_ms);
+            }
             Reason::PendingRepair => {
-                Some("the client that was uploading it is away, and its content is not here")
+                Some("who was uploading it is away or has lost it, and its content is not here")
             }
             Reason::Unexplained => Some("its catalog row is gone without a record of its removal"),
             Reason::ManualImport => Some("waits to be imported by hand"),
@@ -339,7 +372,7 @@ impl<S: Store> Engine<S> {
     fn ask_person(&mut self, item: ItemId, question: Question) {
         let text = match question {
             Question::GoBack => {
-                "the file is an earlier content of its own history; save it anew to go back to it"
+                "the file is an earlier content of its own history: delete it to get the newest back, or change it to go on from it"
             }
             Question::OnlyCopy => "the only copy of an item that is not uploaded would be replaced",
         };
@@ -380,20 +413,36 @@ impl<S: Store> Engine<S> {
     fn misplaced(&self, entry: &Entry, row: Option<&CatalogRow>) -> Option<MediaPath> {
         let held = entry.copy.as_ref()?.held.as_ref()?;
         let row = row?;
-        let kept =
-            matches!(row.state, crate::catalog::RowState::Active | crate::catalog::RowState::Pending { .. });
-        let assigned = kept && held.path != row.cache_path;
+        let assigned = is_kept(row) && held.path != row.cache_path;
         assigned.then(|| row.cache_path.clone())
     }
 
     fn put_in_place(&mut self, item: ItemId, entry: &Entry, to: MediaPath) -> Result<()> {
         let Some(held) = entry.copy.as_ref().and_then(|copy| copy.held.as_ref()) else { return Ok(()) };
-        if self.watch.is_unknown(&item) || !self.watch.is_known() || !self.claim_path(&item, &to)? {
-            self.queue.waiting.insert(item);
+        if self.watch.is_unknown(&item) || !self.watch.is_known() {
+            self.wait(item, Reason::FileUnknown);
+            return Ok(());
+        }
+        if !self.claim_path(&item, &to)? {
+            return self.wait_for_path(item, &to);
+        }
+        if !self.has_slot(Slot::Folder, item) {
             return Ok(());
         }
         let job = Job::Move { path: held.path.clone(), to };
         self.begin(item, held.content, job);
+        Ok(())
+    }
+
+    /// Another item's file is at the path: it gives way, unless it rests itself.
+    pub(super) fn wait_for_path(&mut self, item: ItemId, path: &MediaPath) -> Result<()> {
+        let at_ms = self.now.mono_ms + self.config.quiet_ms.max(1);
+        let other = self.tracked(path)?.map(|tracked| tracked.item);
+        if other.is_some_and(|other| self.queue.resting.contains_key(&other)) {
+            self.queue.rest(item, "another file has its place and stays there", at_ms);
+        } else {
+            self.queue.later(item, at_ms);
+        }
         Ok(())
     }
 
@@ -405,12 +454,11 @@ impl<S: Store> Engine<S> {
         let count = *count;
         if count >= FAILURES_MAX {
             self.queue.failures.remove(&item);
-            self.queue.resting.insert(item, format!("parked: {why}"));
-            self.queue.later.insert(item, self.now.mono_ms + PARKED_MS);
+            self.queue.rest(item, &format!("parked: {why}"), self.now.mono_ms + PARKED_MS);
             self.event(Event::Parked(item, why));
         } else {
             let delay_ms = 250u64 << count.min(7);
-            self.queue.later.insert(item, self.now.mono_ms + delay_ms);
+            self.queue.later(item, self.now.mono_ms + delay_ms);
             self.event(Event::Failing(item, why));
         }
     }

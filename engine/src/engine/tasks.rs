@@ -15,6 +15,9 @@ use crate::paths::MediaPath;
 use crate::ports::{Effect, EffectId, Event, Object, Outcome};
 use crate::store::{Store, Table};
 
+/// How many files may be renamed or trashed at a time.
+const FOLDER_TASKS_MAX: usize = 16;
+
 /// One item's work under way.
 #[derive(Debug)]
 pub(super) struct Task {
@@ -97,7 +100,7 @@ impl Job {
         match self {
             Job::Import | Job::Upload(_) => Some(Slot::Upload),
             Job::Download(_) => Some(Slot::Download),
-            Job::SetAside { .. } | Job::Trash { .. } | Job::Move { .. } => None,
+            Job::SetAside { .. } | Job::Trash { .. } | Job::Move { .. } => Some(Slot::Folder),
         }
     }
 
@@ -178,6 +181,7 @@ impl<S: Store> Engine<S> {
         let most = match kind {
             Slot::Upload => self.config.uploads_max,
             Slot::Download => self.config.downloads_max,
+            Slot::Folder => FOLDER_TASKS_MAX,
         };
         most.saturating_sub(used)
     }
@@ -202,9 +206,17 @@ impl<S: Store> Engine<S> {
         self.end(item);
     }
 
-    pub(super) fn end_badly(&mut self, item: ItemId, why: String) {
+    /// Ends a task that failed: it is tried again later, and until then others may.
+    pub(super) fn end_badly(&mut self, item: ItemId, why: String) -> Result<()> {
         self.tasks.remove(&item);
+        self.drop_claims(item)?;
         self.failed(item, why);
+        Ok(())
+    }
+
+    /// When the next task that waits for a time goes on. Tasks are few: each has a slot.
+    pub(super) fn task_due_ms(&self) -> u64 {
+        self.tasks.values().filter_map(|task| task.until_ms).min().unwrap_or(u64::MAX)
     }
 
     /// Steps whose time has come.
@@ -230,12 +242,13 @@ impl<S: Store> Engine<S> {
         }
         task.effect = None;
         let (job, content) = (task.job.clone(), task.content);
-        if let Outcome::Failed(why) = outcome {
-            self.touch_paths_of(&job);
-            self.step_failed(item, &job, why);
-            return Ok(());
-        }
         self.touch_paths_of(&job);
+        match outcome {
+            Outcome::Failed(why) => return self.step_failed(item, &job, why),
+            // Not the source's fault: no other source would do better.
+            Outcome::NoRoom(why) => return self.end_badly(item, why),
+            _ => {}
+        }
         match job {
             Job::Import => self.import_done(item, outcome),
             Job::Upload(upload) => self.upload_done(item, *upload, outcome),
@@ -248,16 +261,17 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn step_failed(&mut self, item: ItemId, job: &Job, why: String) {
+    fn step_failed(&mut self, item: ItemId, job: &Job, why: String) -> Result<()> {
         if let Job::Download(download) = job
             && let DownloadStep::Fetch(from) = download.step
         {
             // Another member or the cloud may do: no reason to wait.
             self.queue.shun(item, from, self.now.mono_ms + self.config.lease_ms);
             self.event(Event::Failing(item, why));
-            return self.end(item);
+            self.end(item);
+            return Ok(());
         }
-        self.end_badly(item, why);
+        self.end_badly(item, why)
     }
 
     /// What an effect may have changed on disk is not judged by looks that began before.
@@ -278,9 +292,20 @@ impl<S: Store> Engine<S> {
     }
 
     /// The file is not what we believed: look, and judge again.
-    pub(super) fn doubt(&mut self, item: ItemId, path: MediaPath) {
-        self.watch.doubt(item, path, self.now.mono_ms);
+    pub(super) fn doubt(&mut self, item: ItemId, path: MediaPath) -> Result<()> {
+        if self.tracked(&path)?.is_some_and(|tracked| tracked.item == item) {
+            self.watch.doubt(item, path, self.now.mono_ms);
+        } else {
+            // What is there is another's now: this item's file is lost.
+            let mut entry = self.own_entry(&item)?;
+            if let Some(copy) = entry.copy.as_mut().filter(|copy| copy.held.is_some()) {
+                copy.held = None;
+                self.stage(item, entry);
+            }
+            self.watch.look_again(path, self.now.mono_ms);
+        }
         self.end(item);
+        Ok(())
     }
 
     // ---- import ----
@@ -325,10 +350,7 @@ impl<S: Store> Engine<S> {
                     self.saw_new_file(held.path, held.content, stat)?;
                 }
             }
-            _ => {
-                self.end_badly(item, "the catalog gave no answer that fits; will ask again".into());
-                return Ok(());
-            }
+            _ => return self.end_badly(item, "the catalog gave no answer that fits; will ask again".into()),
         }
         self.end_well(item);
         Ok(())
@@ -341,7 +363,7 @@ impl<S: Store> Engine<S> {
         self.stage(item, Entry { copy: None, claims: Vec::new(), ..entry });
         if let Some(held) = held {
             let stat = self.tracked(&held.path)?.map(|tracked| tracked.stat).unwrap_or_default();
-            self.track(&Tracked { item: row.item, path: held.path.clone(), stat, absences: 0 })?;
+            self.track(&Tracked::new(row.item, held.path.clone(), stat))?;
             let mut theirs = self.own_entry(&row.item)?;
             theirs.copy.get_or_insert_with(Copy::default).held = Some(held);
             self.stage(row.item, theirs);
@@ -410,21 +432,17 @@ impl<S: Store> Engine<S> {
                 }
                 upload.step = UploadStep::Commit;
             }
-            (UploadStep::Put, Outcome::Changed | Outcome::Missing) => {
-                self.doubt(item, upload.path);
-                return Ok(());
-            }
+            (UploadStep::Put, Outcome::Changed | Outcome::Missing) => return self.doubt(item, upload.path),
             (UploadStep::Intend | UploadStep::Put, Outcome::Occupied) => {
                 self.counts.next_generation(item);
-                self.end(item);
-                return Ok(());
+                return self.end_badly(item, "its object's name is taken; will take the next".into());
             }
             (UploadStep::Commit, Outcome::Committed(committed)) => {
                 return self.committed(item, &upload, committed);
             }
             (_, outcome) => {
-                self.end_badly(item, format!("the upload failed ({}); will try again", short(&outcome)));
-                return Ok(());
+                let why = format!("the upload failed ({}); will try again", short(&outcome));
+                return self.end_badly(item, why);
             }
         }
         if let Some(task) = self.tasks.get_mut(&item) {
@@ -438,7 +456,6 @@ impl<S: Store> Engine<S> {
         match committed {
             Committed::Row(row) => {
                 self.event(Event::Uploaded(item, upload.path.clone()));
-                self.drop_claims(item)?;
                 self.apply_row(*row)?;
                 self.end_well(item);
             }
@@ -447,9 +464,16 @@ impl<S: Store> Engine<S> {
                     self.apply_row(*row)?;
                 }
                 match why {
-                    Refusal::Revision | Refusal::Killed | Refusal::ClaimEpoch => {
+                    Refusal::Revision | Refusal::ClaimEpoch => {
                         self.feed.hint(self.now.mono_ms);
                         self.end(item);
+                    }
+                    Refusal::Killed => {
+                        self.feed.hint(self.now.mono_ms);
+                        self.end_badly(
+                            item,
+                            format!("the catalog refused the upload: {why}; reading it again"),
+                        )?;
                     }
                     Refusal::Condemned => {
                         self.counts.next_generation(item);
@@ -457,10 +481,8 @@ impl<S: Store> Engine<S> {
                     }
                     Refusal::CatalogEpoch | Refusal::Roster => {
                         self.feed.hint(self.now.mono_ms);
-                        self.end_badly(
-                            item,
-                            format!("the catalog refused the upload: {why}; will try again"),
-                        );
+                        let why = format!("the catalog refused the upload: {why}; will try again");
+                        self.end_badly(item, why)?;
                     }
                 }
             }
@@ -481,6 +503,9 @@ impl<S: Store> Engine<S> {
 
     pub(super) fn begin_set_aside(&mut self, item: ItemId, entry: &Entry, n: u32) -> Result<()> {
         let Some(held) = entry.copy.as_ref().and_then(|copy| copy.held.as_ref()) else { return Ok(()) };
+        if !self.has_slot(Slot::Folder, item) {
+            return Ok(());
+        }
         let mut n = n;
         let (version, to) = loop {
             let version = ItemId::derive("tcat 1 version", &[&item.0, &held.content.key(), &n.to_le_bytes()]);
@@ -518,35 +543,44 @@ impl<S: Store> Engine<S> {
                     copy.line.clear();
                 }
                 self.stage(item, entry);
-                self.queue.set_stat_unchanged(item, false);
                 self.begin_item(version, to.clone(), content, stat)?;
                 self.counts.conflicts += 1;
                 self.event(Event::Conflict(item, to));
                 self.end_well(item);
             }
             Outcome::Occupied => {
-                self.untrack(&version, &to)?;
+                self.give_up_version(&version, &to)?;
                 self.watch.look_again(to, self.now.mono_ms);
                 self.tasks.remove(&item);
                 self.begin_set_aside(item, &entry, n + 1)?;
             }
             _ => {
-                self.untrack(&version, &to)?;
-                self.doubt(item, path);
+                self.give_up_version(&version, &to)?;
+                self.doubt(item, path)?;
             }
         }
         Ok(())
     }
 
+    /// Frees the name that a version was to have, unless it has it already.
+    fn give_up_version(&mut self, version: &ItemId, to: &MediaPath) -> Result<()> {
+        match self.own_entry(version)?.held_content() {
+            Some(_) => Ok(()),
+            None => self.untrack(version, to),
+        }
+    }
+
     pub(super) fn begin_trash(&mut self, item: ItemId, entry: &Entry) {
         let Some(held) = entry.copy.as_ref().and_then(|copy| copy.held.as_ref()) else { return };
+        if !self.has_slot(Slot::Folder, item) {
+            return;
+        }
         self.begin(item, held.content, Job::Trash { path: held.path.clone() });
     }
 
     fn trash_done(&mut self, item: ItemId, path: MediaPath, outcome: Outcome) -> Result<()> {
         if !matches!(outcome, Outcome::Done { .. }) {
-            self.doubt(item, path);
-            return Ok(());
+            return self.doubt(item, path);
         }
         let mut entry = self.own_entry(&item)?;
         if let Some(copy) = &mut entry.copy {
@@ -561,11 +595,10 @@ impl<S: Store> Engine<S> {
 
     fn move_done(&mut self, item: ItemId, path: MediaPath, to: MediaPath, outcome: Outcome) -> Result<()> {
         let Outcome::Done { stat } = outcome else {
-            self.doubt(item, path);
-            // What stands in the way is looked at too: it becomes an item of its own and gives way.
-            self.watch.look_again(to, self.now.mono_ms);
-            return Ok(());
+            // What stands in the way is looked at first: it becomes an item of its own and gives way.
+            return self.doubt(item, if outcome == Outcome::Occupied { to } else { path });
         };
+        let before = self.tracked(&path)?.map(|tracked| tracked.stat).unwrap_or_default();
         let mut entry = self.own_entry(&item)?;
         if let Some(held) = entry.copy.as_mut().and_then(|copy| copy.held.as_mut()) {
             held.path = to.clone();
@@ -574,7 +607,14 @@ impl<S: Store> Engine<S> {
         if path.folded() != to.folded() {
             self.untrack(&item, &path)?;
         }
-        self.track(&Tracked { item, path: to.clone(), stat, absences: 0 })?;
+        // Somebody may have saved just before the file was moved.
+        let unwritten =
+            (before.size, before.mtime_ns, before.file_id) == (stat.size, stat.mtime_ns, stat.file_id);
+        let stat = if unwritten { stat } else { FileStat::default() };
+        self.track(&Tracked::new(item, to.clone(), stat))?;
+        if !unwritten {
+            self.watch.look_again(to.clone(), self.now.mono_ms);
+        }
         self.event(Event::Renamed(item, to));
         self.queue.wake_waiting();
         self.end_well(item);
@@ -586,7 +626,7 @@ impl<S: Store> Engine<S> {
         self.tx.put(Table::Tasks, version_key(&version), of.0.to_vec());
     }
 
-    fn version_of(&self, item: &ItemId) -> Result<Option<ItemId>> {
+    pub(super) fn version_of(&self, item: &ItemId) -> Result<Option<ItemId>> {
         let of = self.tx.get(Table::Tasks, &version_key(item))?;
         Ok(of.and_then(|bytes| bytes.try_into().ok()).map(ItemId))
     }
@@ -596,15 +636,16 @@ impl<S: Store> Engine<S> {
         &mut self,
         item: ItemId,
         path: MediaPath,
+        content: Content,
         base: ChainLink,
         stat: FileStat,
     ) -> Result<()> {
         let mut entry = self.own_entry(&item)?;
-        let held = Held { content: base.content, path: path.clone(), cached_date_ms: self.now.wall_ms };
+        let held = Held { content, path: path.clone(), cached_date_ms: self.now.wall_ms };
         entry.copy = Some(Copy { held: Some(held), base: Some(base), line: Vec::new() });
         entry.claims.clear();
         self.stage(item, entry);
-        self.track(&Tracked { item, path, stat, absences: 0 })
+        self.track(&Tracked::new(item, path, stat))
     }
 }
 

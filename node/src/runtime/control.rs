@@ -128,10 +128,26 @@ impl GroupControl {
                 format!("{} {}: {}{error}", task.kind, task.item, task.state)
             };
             unfinished.extend(report.tasks.iter().map(line));
-            unfinished.push(format!("{} items are not settled here", report.unsettled));
+            if report.unsettled > 0 {
+                unfinished.push(format!("{} items are not settled here", report.unsettled));
+            } else if !report.at_rest {
+                unfinished.push("files here are still being written or looked at".into());
+            }
             for peer in report.peers.iter().filter(|peer| peer.live && peer.lag.unwrap_or(0) > 0) {
                 let name = peer.name.clone().unwrap_or_else(|| peer.client.short());
                 unfinished.push(format!("{name} is {} entries apart", peer.lag.unwrap_or(0)));
+            }
+            if unfinished.is_empty() {
+                let names: Vec<_> = report
+                    .peers
+                    .iter()
+                    .filter(|peer| peer.live)
+                    .filter_map(|peer| peer.name.clone())
+                    .collect();
+                unfinished.push(format!(
+                    "nothing is left to do here, but not all of these rest: {}",
+                    names.join(", ")
+                ));
             }
         }
         Ok(WaitAnswer {

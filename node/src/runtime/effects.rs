@@ -216,6 +216,9 @@ impl Effects {
             }
             Err(FetchError::NotHeld { .. }) => Outcome::Missing,
             Err(FetchError::Lied { .. }) => Outcome::Corrupt,
+            Err(error @ (FetchError::DiskFull { .. } | FetchError::Disk { .. })) => {
+                Outcome::NoRoom(error.to_string())
+            }
             Err(error) => failed(error),
         }
     }

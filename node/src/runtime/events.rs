@@ -65,20 +65,17 @@ impl Events {
     /// One line in the log for each event.
     pub(super) fn tell(&self, event: Event) {
         match event {
-            Event::Imported(item, path) => tracing::info!(?item, "{path}: imported"),
-            Event::Uploaded(item, path) => tracing::info!(?item, "{path}: uploaded"),
+            Event::Imported(item, path) => tracing::info!(?item, "{path:?}: imported"),
+            Event::Uploaded(item, path) => tracing::info!(?item, "{path:?}: uploaded"),
             Event::FetchedFrom(item, path, from) => {
-                tracing::info!(?item, "{path}: fetched from {}", from.short());
+                tracing::info!(?item, "{path:?}: fetched from {}", from.short());
             }
-            Event::FetchedFromCloud(item, path) => tracing::info!(?item, "{path}: fetched from the cloud"),
+            Event::FetchedFromCloud(item, path) => tracing::info!(?item, "{path:?}: fetched from the cloud"),
             Event::Restored(item, path) => {
-                tracing::info!(
-                    ?item,
-                    "{path}: was deleted here and is restored; `tcat delete` removes it everywhere"
-                );
+                tracing::info!(?item, "{path:?}: was gone from its place and is back");
             }
             Event::Conflict(item, path) => {
-                tracing::warn!(?item, "{path}: keeps a content that conflicts with the catalog's");
+                tracing::warn!(?item, "{path:?}: keeps a content that conflicts with the catalog's");
                 let mut conflicts = lock(&self.conflicts);
                 conflicts.push_back((item, path));
                 if conflicts.len() > CONFLICTS_MAX {
@@ -86,13 +83,13 @@ impl Events {
                 }
             }
             Event::Trashed(item, path) => {
-                tracing::info!(?item, "{path}: its item was removed; it is in trash")
+                tracing::info!(?item, "{path:?}: its item was removed; it is in trash")
             }
             Event::Renamed(item, path) => {
-                tracing::info!(?item, "{path}: has the name that the catalog assigned")
+                tracing::info!(?item, "{path:?}: has the name that the catalog assigned")
             }
             Event::Unreadable(path, why) if self.is_known(&path, &why) => {}
-            Event::Unreadable(path, why) => tracing::warn!("{path}: is not synchronised: {why}"),
+            Event::Unreadable(path, why) => tracing::warn!("{path:?}: is not synchronised: {why}"),
             Event::Failing(item, why) => tracing::warn!(?item, "{why}"),
             Event::Parked(item, why) => tracing::error!(?item, "given up for now: {why}"),
             Event::Refused(client, why) => tracing::error!(client = client.short(), "refused: {why}"),

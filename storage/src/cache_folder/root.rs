@@ -64,7 +64,9 @@ pub enum RootError {
         why: String,
     },
     /// Its marker names another client or workgroup.
-    #[error("{root} is the media folder of another node (home {home}): name another folder")]
+    #[error(
+        "{root} is the media folder of another node (home {home}): name another folder, or, if that node is gone for good, remove .tcat/root.toml in it"
+    )]
     AnotherNodes {
         /// The folder.
         root: PathBuf,
@@ -98,9 +100,7 @@ pub enum RootError {
         home: String,
     },
     /// It is not, or no longer, a media folder.
-    #[error(
-        "{0} has no .tcat/root.toml: mount its disk or put the folder back; for a new one run `tcat init`"
-    )]
+    #[error("{0} has no .tcat/root.toml: mount its disk, or put the folder or that file back")]
     MarkerMissing(PathBuf),
     /// Its marker says nothing that this version understands.
     #[error("{marker} cannot be understood ({why}): restore it, or use the version of tcat that wrote it")]

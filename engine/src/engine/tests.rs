@@ -1,0 +1,202 @@
+//! Single inputs at one engine: what is too small or too odd for a whole simulated world.
+
+use super::{Config, Engine};
+use crate::batch::{Batch, Keys, Record, Signature};
+use crate::catalog::{CatalogEpoch, CatalogRow, FeedChange, FeedPage, FeedPosition, Revision, RowState};
+use crate::clock::{Dot, Incarnation, Stamp};
+use crate::content::{Content, Md5};
+use crate::entry::Entry;
+use crate::ids::{ClientId, ItemId};
+use crate::message::{Message, Page};
+use crate::observation::{Coverage, Observation, Presence, Seen};
+use crate::paths::MediaPath;
+use crate::ports::{Effect, Event, Input, Now, Outcome, Output};
+use crate::store::MemoryStore;
+use std::sync::Arc;
+
+const ME: ClientId = ClientId([1; 32]);
+const OTHER: ClientId = ClientId([2; 32]);
+
+/// Every signature is as good as another.
+struct NoKeys;
+
+impl Keys for NoKeys {
+    fn sign(&self, _: &[u8]) -> Signature {
+        Signature([0; 64])
+    }
+    fn verify(&self, _: &ClientId, _: &[u8], _: &Signature) -> bool {
+        true
+    }
+}
+
+/// A folder in which nothing can be told apart.
+#[derive(Debug)]
+struct Fog;
+
+impl Coverage for Fog {
+    fn presence(&self, _: &MediaPath) -> Presence {
+        Presence::Unknown
+    }
+}
+
+/// An engine, its time, and what it said.
+struct Bench {
+    engine: Engine<MemoryStore>,
+    now_ms: u64,
+    wake_ms: u64,
+    outputs: Vec<Output>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let config = Config {
+            me: ME,
+            name: "me".into(),
+            source_server: "me".into(),
+            lease_ms: 10_000,
+            quiet_ms: 2_000,
+            poll_ms: 5_000,
+            listen_ms: 100,
+            scan_interval_ms: 3_600_000,
+            uploads_max: 4,
+            downloads_max: 4,
+            manual_import: false,
+        };
+        let now = Now { mono_ms: 60_000, wall_ms: 1_700_000_000_000 };
+        let engine = Engine::open(MemoryStore::default(), config, Box::new(NoKeys), now, 7).unwrap();
+        let mut bench = Bench { engine, now_ms: 60_000, wake_ms: 0, outputs: Vec::new() };
+        bench.drain();
+        bench
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::WakeAt(ms) => self.wake_ms = ms,
+                other => self.outputs.push(other),
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = Now { mono_ms: self.now_ms, wall_ms: 1_700_000_000_000 + self.now_ms };
+        self.engine.handle(now, input).unwrap();
+        self.drain();
+    }
+
+    /// Ticks when the engine wants to, and answers its readings of the feed, for so long. Returns how many ticks.
+    fn pass(&mut self, ms: u64) -> u64 {
+        let (end_ms, mut ticks) = (self.now_ms + ms, 0);
+        while self.wake_ms < end_ms {
+            self.now_ms = self.now_ms.max(self.wake_ms);
+            self.input(Input::Tick);
+            self.answer_feed(Vec::new());
+            ticks += 1;
+        }
+        self.now_ms = end_ms;
+        ticks
+    }
+
+    fn answer_feed(&mut self, changes: Vec<FeedChange>) {
+        let reading = self
+            .outputs
+            .iter()
+            .rposition(|output| matches!(output, Output::Effect(_, Effect::ReadFeed { .. })));
+        let Some(Output::Effect(id, _)) = reading.map(|at| self.outputs.remove(at)) else { return };
+        let epoch = CatalogEpoch { number: 1, id: [1; 16] };
+        let through = FeedPosition { epoch, number: 0, id: [0; 16] };
+        self.input(Input::Done(id, Outcome::Feed(Box::new(FeedPage { changes, through, more: false }))));
+    }
+
+    fn saw(&mut self, path: &str, seen: Seen) {
+        let observations = vec![Observation { path: MediaPath::parse(path).unwrap(), seen }];
+        self.input(Input::Observed { since_ms: self.now_ms, observations });
+    }
+
+    fn looks(&self) -> usize {
+        self.outputs.iter().filter(|output| matches!(output, Output::Look(_))).count()
+    }
+}
+
+#[test]
+fn a_path_that_looks_say_nothing_of_keeps_nobody_from_resting() {
+    let mut bench = Bench::new();
+    bench.input(Input::Scanned(Arc::new(Fog)));
+    bench.answer_feed(Vec::new());
+    // It was being written, and is ignored since.
+    bench.saw("a.jpg", Seen::Busy);
+    assert!(!bench.engine.report().at_rest);
+    bench.pass(600_000);
+    assert!(bench.engine.report().at_rest);
+    assert_eq!(bench.looks(), 4);
+}
+
+#[test]
+fn an_idle_engine_wakes_for_heartbeats_and_the_feed_alone() {
+    let mut bench = Bench::new();
+    bench.input(Input::Scanned(Arc::new(Fog)));
+    bench.answer_feed(Vec::new());
+    // A heartbeat each two seconds, a reading each five; some more for rounding.
+    assert!(bench.pass(100_000) <= 50 + 20 + 5);
+}
+
+#[test]
+fn an_engine_that_waits_for_a_member_does_not_go_round_in_circles() {
+    let mut bench = Bench::new();
+    bench.input(Input::Scanned(Arc::new(Fog)));
+    bench.answer_feed(Vec::new());
+    bench.input(Input::Connected(OTHER));
+    bench.input(Input::Wait(1));
+    bench.input(Input::Scanned(Arc::new(Fog)));
+    assert!(bench.pass(100_000) <= 50 + 20 + 10);
+}
+
+#[test]
+fn a_batch_with_two_entries_for_one_item_is_refused_whole() {
+    let mut bench = Bench::new();
+    bench.input(Input::Connected(OTHER));
+    let record = Record { item: ItemId([5; 16]), entry: Entry::default().encode().unwrap() };
+    let batch = Batch::sign(OTHER, Incarnation(9), 1, vec![record.clone(), record], &NoKeys).unwrap();
+    let through = batch.last_stamp();
+    let page = Page { owner: OTHER, after: Stamp::default(), through, batches: vec![batch], more: false };
+    bench.input(Input::Message(OTHER, Message::Page(page)));
+    assert!(bench.outputs.iter().any(|output| matches!(output, Output::Event(Event::Refused(OTHER, _)))));
+    assert_eq!(bench.engine.report().vector.get(&OTHER), Stamp::default());
+}
+
+#[test]
+fn an_older_page_of_the_feed_takes_no_row_back() {
+    let revision = Revision(Dot { client: OTHER, stamp: Stamp { incarnation: Incarnation(1), counter: 1 } });
+    let content = Content { md5: Md5([3; 16]), size: 4, blake3: None };
+    let row = |state, generation| CatalogRow {
+        item: ItemId([4; 16]),
+        state,
+        revision,
+        content,
+        object: None,
+        generation,
+        cache_path: MediaPath::parse("a.jpg").unwrap(),
+        virtual_path: "a.jpg".into(),
+        content_type: "image/jpeg".into(),
+        claim_epoch: 0,
+        upload: true,
+        version_of: None,
+        chain: Vec::new(),
+    };
+    let rising = [
+        row(RowState::Pending { owner: OTHER }, 0),
+        row(RowState::Active, 0),
+        row(RowState::Active, 1),
+        row(RowState::KillRequest, 1),
+        row(RowState::KillWip, 1),
+        row(RowState::KillComplete, 1),
+    ];
+    for (at, newer) in rising.iter().enumerate() {
+        for older in &rising[..at] {
+            let mut bench = Bench::new();
+            bench.engine.apply_row(newer.clone()).unwrap();
+            bench.engine.apply_row(older.clone()).unwrap();
+            assert_eq!(bench.engine.row(&newer.item).unwrap().as_ref(), Some(newer));
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Items to be looked at again at a time, each once.
+
+use crate::ids::ItemId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// At most one time for each item, in both orders, so that neither setting nor reading has to go through all.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    by_item: BTreeMap<ItemId, u64>,
+    by_time: BTreeSet<(u64, ItemId)>,
+}
+
+impl Timers {
+    /// Sets the item's time, whatever it was.
+    pub(super) fn set(&mut self, item: ItemId, at_ms: u64) {
+        self.clear(&item);
+        self.by_item.insert(item, at_ms);
+        self.by_time.insert((at_ms, item));
+    }
+
+    pub(super) fn clear(&mut self, item: &ItemId) {
+        if let Some(at_ms) = self.by_item.remove(item) {
+            self.by_time.remove(&(at_ms, *item));
+        }
+    }
+
+    /// The first time; never, if there is none.
+    pub(super) fn next_ms(&self) -> u64 {
+        self.by_time.first().map_or(u64::MAX, |(at_ms, _)| *at_ms)
+    }
+
+    /// The items whose time has come.
+    pub(super) fn due(&self, now_ms: u64) -> Vec<ItemId> {
+        self.by_time.iter().take_while(|(at_ms, _)| *at_ms <= now_ms).map(|(_, item)| *item).collect()
+    }
+
+    pub(super) fn items(&self) -> impl Iterator<Item = &ItemId> {
+        self.by_item.keys()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_has_one_time_and_is_due_from_then_on() {
+        let (a, b) = (ItemId([1; 16]), ItemId([2; 16]));
+        let mut timers = Timers::default();
+        timers.set(a, 5);
+        timers.set(b, 7);
+        timers.set(a, 9);
+        assert_eq!((timers.next_ms(), timers.due(6), timers.due(9)), (7, vec![], vec![b, a]));
+        timers.clear(&b);
+        assert_eq!((timers.next_ms(), timers.items().count()), (9, 1));
+    }
+}
