@@ -21,10 +21,10 @@ impl Count {
 
     /// Adds what `line` says, if it is a runner's summary line.
     pub fn add_line(&mut self, line: &str) {
-        let line = line.trim_start();
-        let found = if line.starts_with("Summary [") {
+        let found = if line.trim_start().starts_with("Summary [") {
             line.split_once("run:").map(|(_, counts)| counted(counts, ','))
         } else {
+            // Indented, it is the output of one failed test that nextest repeats.
             line.strip_prefix("test result:")
                 .and_then(|rest| rest.split_once(". "))
                 .map(|(_, counts)| counted(counts, ';'))
@@ -110,7 +110,9 @@ mod tests {
 
     #[test]
     fn other_lines_count_nothing() {
-        let lines = ["test a::b ... ok", "Summary of changes: 5 passed", "note: 3 tests run: 3 passed", ""];
+        let repeated = "    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out";
+        let lines =
+            [repeated, "test a::b ... ok", "Summary of changes: 5 passed", "note: 3 tests run: 3 passed", ""];
         assert_eq!(count(&lines), Count::default());
     }
 }
