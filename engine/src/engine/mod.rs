@@ -5,19 +5,22 @@
 //! error from either the engine is spent: drop it and open the store again, as after a crash.
 //!
 //! Each file of this folder is one room: `ledgers` (whose word is kept, and how), `exchange` (talking to members),
-//! `observe` (files that changed), `feed` (rows that changed), `settling` (what to do next for an item), `tasks` and
-//! `download` (doing it, step by step), `probe` (is there anything left to do), `report` (what people see).
+//! `observe` (files that changed), `feed` (rows that changed), `settling` (what to do next for an item), `tasks` with
+//! `upload`, `download` and `placing` (doing it, step by step), `probe` (is there anything left to do), `report` (what
+//! people see).
 
 mod download;
 mod exchange;
 mod feed;
 mod ledgers;
 mod observe;
+mod placing;
 mod probe;
 mod report;
 mod settling;
 mod tasks;
 mod timers;
+mod upload;
 
 #[cfg(test)]
 mod tests;

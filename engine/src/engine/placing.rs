@@ -1,0 +1,175 @@
+//! Files that change their place: set aside under a name of their own, into trash, to the name that the catalog assigned.
+//!
+//! An effect that found something else than it expected has changed nothing; then the file is looked at again.
+
+use super::observe::Tracked;
+use super::settling::Slot;
+use super::tasks::Job;
+use super::{Engine, Result};
+use crate::catalog::ChainLink;
+use crate::content::Content;
+use crate::entry::{Copy, Entry, Held};
+use crate::ids::ItemId;
+use crate::observation::FileStat;
+use crate::paths::MediaPath;
+use crate::ports::{Event, Outcome};
+use crate::store::{Store, Table};
+
+impl<S: Store> Engine<S> {
+    pub(super) fn begin_set_aside(&mut self, item: ItemId, entry: &Entry, n: u32) -> Result<()> {
+        let Some(held) = entry.copy.as_ref().and_then(|copy| copy.held.as_ref()) else { return Ok(()) };
+        if !self.has_slot(Slot::Folder, item) {
+            return Ok(());
+        }
+        let mut n = n;
+        let (version, to) = loop {
+            let version = ItemId::derive("tcat 1 version", &[&item.0, &held.content.key(), &n.to_le_bytes()]);
+            let to = held.path.conflict_name(&self.config.name, n);
+            let free = self.tracked(&to)?.is_none_or(|tracked| tracked.item == version);
+            if free && self.row(&version)?.is_none() && self.removal(&version)?.is_none() {
+                break (version, to);
+            }
+            n += 1;
+            if n > 10_000 {
+                self.failed(item, "ten thousand versions of one item; resolve some of them".into());
+                return Ok(());
+            }
+        };
+        let (path, content) = (held.path.clone(), held.content);
+        self.claim_path(&version, &to)?;
+        self.note_version(version, item);
+        self.begin(item, content, Job::SetAside { version, path, to, n });
+        Ok(())
+    }
+
+    pub(super) fn set_aside_done(
+        &mut self,
+        item: ItemId,
+        content: Content,
+        version: ItemId,
+        (path, to, n): (MediaPath, MediaPath, u32),
+        outcome: Outcome,
+    ) -> Result<()> {
+        let mut entry = self.own_entry(&item)?;
+        match outcome {
+            Outcome::Done { stat } => {
+                if let Some(copy) = &mut entry.copy {
+                    copy.held = None;
+                    copy.line.clear();
+                }
+                self.stage(item, entry);
+                self.begin_item(version, to.clone(), content, stat)?;
+                self.counts.conflicts += 1;
+                self.event(Event::Conflict(item, to));
+                self.end_well(item);
+            }
+            Outcome::Occupied => {
+                self.give_up_version(&version, &to)?;
+                self.watch.look_again(to, self.now.mono_ms);
+                self.tasks.remove(&item);
+                self.begin_set_aside(item, &entry, n + 1)?;
+            }
+            _ => {
+                self.give_up_version(&version, &to)?;
+                self.doubt(item, path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Frees the name that a version was to have, unless it has it already.
+    fn give_up_version(&mut self, version: &ItemId, to: &MediaPath) -> Result<()> {
+        match self.own_entry(version)?.held_content() {
+            Some(_) => Ok(()),
+            None => self.untrack(version, to),
+        }
+    }
+
+    pub(super) fn begin_trash(&mut self, item: ItemId, entry: &Entry) {
+        let Some(held) = entry.copy.as_ref().and_then(|copy| copy.held.as_ref()) else { return };
+        if !self.has_slot(Slot::Folder, item) {
+            return;
+        }
+        self.begin(item, held.content, Job::Trash { path: held.path.clone() });
+    }
+
+    pub(super) fn trash_done(&mut self, item: ItemId, path: MediaPath, outcome: Outcome) -> Result<()> {
+        if !matches!(outcome, Outcome::Done { .. }) {
+            return self.doubt(item, path);
+        }
+        let mut entry = self.own_entry(&item)?;
+        if let Some(copy) = &mut entry.copy {
+            copy.held = None;
+        }
+        self.stage(item, entry);
+        self.untrack(&item, &path)?;
+        self.event(Event::Trashed(item, path));
+        self.end_well(item);
+        Ok(())
+    }
+
+    pub(super) fn move_done(
+        &mut self,
+        item: ItemId,
+        path: MediaPath,
+        to: MediaPath,
+        outcome: Outcome,
+    ) -> Result<()> {
+        let Outcome::Done { stat } = outcome else {
+            // What stands in the way is looked at first: it becomes an item of its own and gives way.
+            return self.doubt(item, if outcome == Outcome::Occupied { to } else { path });
+        };
+        let before = self.tracked(&path)?.map(|tracked| tracked.stat).unwrap_or_default();
+        let mut entry = self.own_entry(&item)?;
+        if let Some(held) = entry.copy.as_mut().and_then(|copy| copy.held.as_mut()) {
+            held.path = to.clone();
+        }
+        self.stage(item, entry);
+        if path.folded() != to.folded() {
+            self.untrack(&item, &path)?;
+        }
+        // Somebody may have saved just before the file was moved.
+        let unwritten =
+            (before.size, before.mtime_ns, before.file_id) == (stat.size, stat.mtime_ns, stat.file_id);
+        let stat = if unwritten { stat } else { FileStat::default() };
+        self.track(&Tracked::new(item, to.clone(), stat))?;
+        if !unwritten {
+            self.watch.look_again(to.clone(), self.now.mono_ms);
+        }
+        self.event(Event::Renamed(item, to));
+        self.queue.wake_waiting();
+        self.end_well(item);
+        Ok(())
+    }
+
+    /// Records that an item is a kept version of another, until the catalog says so itself.
+    pub(super) fn note_version(&mut self, version: ItemId, of: ItemId) {
+        self.tx.put(Table::Tasks, version_key(&version), of.0.to_vec());
+    }
+
+    pub(super) fn version_of(&self, item: &ItemId) -> Result<Option<ItemId>> {
+        let of = self.tx.get(Table::Tasks, &version_key(item))?;
+        Ok(of.and_then(|bytes| bytes.try_into().ok()).map(ItemId))
+    }
+
+    /// Writes down that this content is here, as the catalog's revision `base`.
+    pub(super) fn record_held(
+        &mut self,
+        item: ItemId,
+        path: MediaPath,
+        content: Content,
+        base: ChainLink,
+        stat: FileStat,
+    ) -> Result<()> {
+        let mut entry = self.own_entry(&item)?;
+        let held = Held { content, path: path.clone(), cached_date_ms: self.now.wall_ms };
+        entry.copy = Some(Copy { held: Some(held), base: Some(base), line: Vec::new() });
+        entry.claims.clear();
+        self.stage(item, entry);
+        self.track(&Tracked::new(item, path, stat))
+    }
+}
+
+fn version_key(version: &ItemId) -> Vec<u8> {
+    [b"version ", &version.0[..]].concat()
+}

@@ -1,0 +1,224 @@
+//! Bringing what a person saved into the catalog and the object store: import, and upload.
+//!
+//! Every step can be done twice: ids and revisions were written down before the first attempt, and the catalog's fence
+//! decides where two do the same.
+
+use super::observe::Tracked;
+use super::settling::Slot;
+use super::tasks::{Job, Task, Upload, UploadStep, short};
+use super::{Engine, Result, Waiter};
+use crate::catalog::{CatalogRow, ChainLink, Commit, Committed, Created, NewItem, Refusal, Revision};
+use crate::content::Content;
+use crate::entry::{Claim, Copy, Entry, TaskKind};
+use crate::ids::{ItemId, ObjectId};
+use crate::paths::MediaPath;
+use crate::ports::{Effect, Event, Object, Outcome};
+use crate::store::Store;
+
+impl<S: Store> Engine<S> {
+    pub(super) fn begin_import(&mut self, item: ItemId, entry: &Entry) -> Result<()> {
+        let Some(copy) = &entry.copy else { return Ok(()) };
+        let (Some(held), true) = (&copy.held, self.has_slot(Slot::Upload, item)) else { return Ok(()) };
+        // A row that is gone without a record is offered again with the revision that it had.
+        let Some(link) = copy.line.last().or(copy.base.as_ref()) else { return Ok(()) };
+        let new = NewItem {
+            item,
+            revision: link.revision,
+            asked_path: held.path.clone(),
+            content: held.content,
+            content_type: content_type(&held.path).into(),
+            author: self.config.me,
+            author_name: self.config.name.clone(),
+            source_server: self.config.source_server.clone(),
+            version_of: self.version_of(&item)?,
+        };
+        self.tasks
+            .insert(item, Task { job: Job::Import, content: held.content, effect: None, until_ms: None });
+        let id = self.effect(Waiter::Task(item), Effect::Create(Box::new(new)));
+        if let Some(task) = self.tasks.get_mut(&item) {
+            task.effect = Some(id);
+        }
+        Ok(())
+    }
+
+    pub(super) fn import_done(&mut self, item: ItemId, outcome: Outcome) -> Result<()> {
+        match outcome {
+            Outcome::Created(Created::Row(row)) => {
+                self.event(Event::Imported(item, row.cache_path.clone()));
+                self.apply_row(*row)?;
+            }
+            Outcome::Created(Created::Adopted(row)) => self.become_adopted(item, *row)?,
+            Outcome::Created(Created::Removed) => {
+                let entry = self.own_entry(&item)?;
+                if let Some(held) = entry.copy.as_ref().and_then(|copy| copy.held.clone()) {
+                    let stat = self.tracked(&held.path)?.map(|tracked| tracked.stat).unwrap_or_default();
+                    self.stage(item, Entry { copy: None, claims: Vec::new(), ..entry });
+                    self.saw_new_file(held.path, held.content, stat)?;
+                }
+            }
+            _ => return self.end_badly(item, "the catalog gave no answer that fits; will ask again".into()),
+        }
+        self.end_well(item);
+        Ok(())
+    }
+
+    /// The catalog has this very file as another item: the file becomes that item's.
+    fn become_adopted(&mut self, item: ItemId, row: CatalogRow) -> Result<()> {
+        let entry = self.own_entry(&item)?;
+        let held = entry.copy.as_ref().and_then(|copy| copy.held.clone());
+        self.stage(item, Entry { copy: None, claims: Vec::new(), ..entry });
+        if let Some(held) = held {
+            let stat = self.tracked(&held.path)?.map(|tracked| tracked.stat).unwrap_or_default();
+            self.track(&Tracked::new(row.item, held.path.clone(), stat))?;
+            let mut theirs = self.own_entry(&row.item)?;
+            theirs.copy.get_or_insert_with(Copy::default).held = Some(held);
+            self.stage(row.item, theirs);
+        }
+        self.queue.ready(row.item);
+        self.apply_row(row)
+    }
+
+    pub(super) fn begin_upload(
+        &mut self,
+        item: ItemId,
+        mut entry: Entry,
+        row: Option<CatalogRow>,
+    ) -> Result<()> {
+        let (Some(row), Some(copy)) = (row, &mut entry.copy) else { return Ok(()) };
+        let Some(held) = copy.held.clone() else { return Ok(()) };
+        if !self.has_slot(Slot::Upload, item) {
+            return Ok(());
+        }
+        let content = held.content;
+        let unchanged = content.same_as(&row.content);
+        if !unchanged && !copy.line.last().is_some_and(|link| link.content.same_as(&content)) {
+            copy.line.push(ChainLink { revision: Revision(self.dot_for(&item)), content });
+        }
+        let line = if unchanged { Vec::new() } else { copy.line.clone() };
+        let generation = if unchanged { row.generation } else { 0 } + self.counts.generation(&item);
+        let object = Object { id: object_id(&item, &content, generation), item, content, generation };
+        let commit = Commit {
+            item,
+            base: row.revision,
+            line,
+            object: object.id,
+            generation,
+            claim_epoch: row.claim_epoch + 1,
+            catalog_epoch: self.feed.position().epoch,
+            author: self.config.me,
+        };
+        entry.claims = vec![Claim {
+            task: TaskKind::Upload,
+            target: content,
+            epoch: commit.claim_epoch,
+            seen: Vec::new(),
+            started: true,
+            progress: 0,
+            attempts: 1,
+        }];
+        self.stage(item, entry);
+        let upload = Upload { commit, object, path: held.path, step: UploadStep::Intend };
+        self.begin(item, content, Job::Upload(Box::new(upload)));
+        Ok(())
+    }
+
+    pub(super) fn upload_done(&mut self, item: ItemId, mut upload: Upload, outcome: Outcome) -> Result<()> {
+        match (upload.step, outcome) {
+            (UploadStep::Intend, Outcome::Done { .. }) => upload.step = UploadStep::Put,
+            (UploadStep::Put, Outcome::Done { .. }) => {
+                let still = self
+                    .own_entry(&item)?
+                    .held_content()
+                    .is_some_and(|held| held.same_as(&upload.object.content));
+                if !still {
+                    self.end(item);
+                    return Ok(());
+                }
+                upload.step = UploadStep::Commit;
+            }
+            (UploadStep::Put, Outcome::Changed | Outcome::Missing) => return self.doubt(item, upload.path),
+            (UploadStep::Intend | UploadStep::Put, Outcome::Occupied) => {
+                self.counts.next_generation(item);
+                return self.end_badly(item, "its object's name is taken; will take the next".into());
+            }
+            (UploadStep::Commit, Outcome::Committed(committed)) => {
+                return self.committed(item, &upload, committed);
+            }
+            (_, outcome) => {
+                let why = format!("the upload failed ({}); will try again", short(&outcome));
+                return self.end_badly(item, why);
+            }
+        }
+        if let Some(task) = self.tasks.get_mut(&item) {
+            task.job = Job::Upload(Box::new(upload));
+        }
+        self.next_step(item);
+        Ok(())
+    }
+
+    fn committed(&mut self, item: ItemId, upload: &Upload, committed: Committed) -> Result<()> {
+        match committed {
+            Committed::Row(row) => {
+                self.event(Event::Uploaded(item, upload.path.clone()));
+                self.apply_row(*row)?;
+                self.end_well(item);
+            }
+            Committed::Refused { why, row } => {
+                if let Some(row) = row {
+                    self.apply_row(*row)?;
+                }
+                match why {
+                    Refusal::Revision | Refusal::ClaimEpoch => {
+                        self.feed.hint(self.now.mono_ms);
+                        self.end(item);
+                    }
+                    Refusal::Killed => {
+                        self.feed.hint(self.now.mono_ms);
+                        self.end_badly(
+                            item,
+                            format!("the catalog refused the upload: {why}; reading it again"),
+                        )?;
+                    }
+                    Refusal::Condemned => {
+                        self.counts.next_generation(item);
+                        self.end(item);
+                    }
+                    Refusal::CatalogEpoch | Refusal::Roster => {
+                        self.feed.hint(self.now.mono_ms);
+                        let why = format!("the catalog refused the upload: {why}; will try again");
+                        self.end_badly(item, why)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn drop_claims(&mut self, item: ItemId) -> Result<()> {
+        let mut entry = self.own_entry(&item)?;
+        if !entry.claims.is_empty() {
+            entry.claims.clear();
+            self.stage(item, entry);
+        }
+        Ok(())
+    }
+}
+
+fn object_id(item: &ItemId, content: &Content, generation: u32) -> ObjectId {
+    ObjectId::derive("tcat 1 object", &[&item.0, &content.key(), &generation.to_le_bytes()])
+}
+
+/// The media type that a name promises; `unknown` means unverified.
+fn content_type(path: &MediaPath) -> &'static str {
+    let name = path.file_name().to_ascii_lowercase();
+    match name.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("jpg" | "jpeg") => "image/jpeg",
+        Some("png") => "image/png",
+        Some("gif") => "image/gif",
+        Some("tif" | "tiff") => "image/tiff",
+        Some("webp") => "image/webp",
+        Some("mp4") => "video/mp4",
+        Some("mov") => "video/quicktime",
+        _ => "unknown",
+    }
+}
