@@ -10,8 +10,11 @@ use tempfile::TempDir;
 /// The `tcat` program that was built beside this test.
 pub fn program() -> PathBuf {
     let own = std::env::current_exe().unwrap();
-    let folder = own.parent().and_then(Path::parent).unwrap();
-    let program = folder.join(format!("tcat{}", std::env::consts::EXE_SUFFIX));
+    let name = format!("tcat{}", std::env::consts::EXE_SUFFIX);
+    // A test lies in `deps` below the programs, a benchmark beside them.
+    let beside = own.with_file_name(&name);
+    let above = own.parent().and_then(Path::parent).unwrap().join(&name);
+    let program = if beside.is_file() { beside } else { above };
     assert!(
         program.is_file(),
         "{} is not there: build it with `cargo build --workspace --bins`, or run `cargo xtask test`, which does",

@@ -1,10 +1,11 @@
-//! tcat's developer commands: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask help`.
+//! tcat's developer commands: `cargo xtask test`, `cargo xtask bench`, `cargo xtask tidy`, `cargo xtask help`.
 //!
 //! Holds always: a command exits 0 only if all that it names was done and was good.
 //! Left out: everything that a user of tcat needs; that is the `tcat` program.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod bench;
 mod count;
 mod needs;
 mod test;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 const COMMANDS: &[(&str, &str)] = &[
     ("test", "everything that must pass: format, clippy, all tests, doc tests, tidy"),
     ("tidy", "the house rules alone, in a second: sizes, headers, imports, dependencies, links, commands"),
+    ("bench", "NAME: one benchmark of a release build against what people use today: copy"),
     ("help", "this list"),
 ];
 
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
     let root = workspace_root();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["test"] => exit_code(test::run(&root)),
+        ["bench", name] => exit_code(bench::run(&root, name)),
         ["tidy"] => exit_code(tidy::run(&root)),
         ["help" | "--help" | "-h"] => {
             println!("{}", help());

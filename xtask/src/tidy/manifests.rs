@@ -16,7 +16,7 @@ const MAY_SEE: &[(&str, &[&str])] = &[
     ("node", &["engine", "storage", "net", "api", "tui"]),
     ("sim", &["engine", "storage"]),
     ("tests", &["engine", "storage", "net", "api", "node", "sim", "tui"]),
-    ("benches", &["engine", "storage", "net", "api", "node", "sim"]),
+    ("benches", &["engine", "storage", "net", "api", "node", "sim", "tests"]),
     ("fuzz", &["engine", "storage", "net", "api"]),
     ("xtask", &[]),
 ];
