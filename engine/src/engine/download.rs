@@ -65,18 +65,20 @@ impl<S: Store> Engine<S> {
         if !self.has_slot(Slot::Download, item) {
             return Ok(());
         }
-        let from_base = entry
+        let base = entry
             .copy
             .as_ref()
             .and_then(|copy| copy.base)
             .and_then(|base| row.chain.iter().position(|link| link.revision == base.revision));
-        let from_base = from_base.unwrap_or(row.chain.len().saturating_sub(1));
+        // What came after our base, C at the least: an earlier content that stands there was saved by a person.
+        let last = row.chain.len().saturating_sub(1);
+        let after_base = base.map_or(last, |base| last.min(base + 1));
         let download = Download {
             target: ChainLink { revision: row.revision, content: row.content },
             object: row.object_name(),
             path: row.cache_path,
             expected: held,
-            known: row.chain.iter().skip(from_base).map(|link| link.content).collect(),
+            known: row.chain.iter().skip(after_base).map(|link| link.content).collect(),
             step,
         };
         self.begin(item, content, Job::Download(Box::new(download)));
