@@ -14,6 +14,7 @@ pub mod message;
 pub mod observation;
 pub mod outboard;
 pub mod paths;
+pub mod planted;
 pub mod ports;
 pub mod settle;
 pub mod store;

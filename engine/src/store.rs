@@ -3,6 +3,7 @@
 //! The engine decides keys and values; a store only orders, keeps and returns them. Production (redb on disk) and
 //! simulation (redb on a simulated disk, or [`MemoryStore`]) run the same engine over it.
 
+use crate::planted::{Plants, Sound};
 use std::collections::BTreeMap;
 
 /// The ordered maps that a store keeps. The number is part of the disk format.
@@ -65,6 +66,12 @@ pub struct StoreError(pub String);
 
 /// An ordered, transactional, durable key-value store.
 pub trait Store {
+    /// Which defects are planted: [`Sound`] in everything that ships.
+    type Plants: Plants;
+
+    /// The defects that are planted.
+    fn plants(&self) -> &Self::Plants;
+
     /// The value under `key`.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
@@ -76,12 +83,32 @@ pub trait Store {
 }
 
 /// A store that forgets everything when it is dropped: for tests and the simulator's light mode.
-#[derive(Clone, Default, Debug)]
-pub struct MemoryStore {
+#[derive(Clone, Debug)]
+pub struct MemoryStore<P = Sound> {
+    plants: P,
     tables: BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>,
 }
 
-impl Store for MemoryStore {
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::planted(Sound)
+    }
+}
+
+impl<P: Plants> MemoryStore<P> {
+    /// An empty store, with the planted defects of the engine over it.
+    pub fn planted(plants: P) -> Self {
+        Self { plants, tables: BTreeMap::new() }
+    }
+}
+
+impl<P: Plants> Store for MemoryStore<P> {
+    type Plants = P;
+
+    fn plants(&self) -> &P {
+        &self.plants
+    }
+
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.tables.get(&table).and_then(|map| map.get(key)).cloned())
     }

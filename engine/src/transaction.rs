@@ -3,6 +3,7 @@
 //! An input is handled whole; then [`Transaction::commit`] makes all that it wrote durable in one step, before any
 //! output leaves the engine.
 
+use crate::planted::{Bug, Plants};
 use crate::store::{Change, Pair, Store, StoreError, Table};
 use std::collections::BTreeMap;
 
@@ -72,6 +73,12 @@ impl<S: Store> Transaction<S> {
             .map(|((table, key), value)| Change { table, key, value })
             .collect();
         self.store.commit(changes)
+    }
+
+    /// Whether a defect is planted here. A constant in everything that ships.
+    #[inline(always)]
+    pub fn planted(&self, bug: Bug) -> bool {
+        S::Plants::POSSIBLE && self.store.plants().has(bug)
     }
 
     /// Gives the store back; uncommitted writes are lost, as in a crash.

@@ -7,6 +7,7 @@
 use crate::database::{self, DatabaseError, Format, explain};
 use redb::{Database, ReadableDatabase, StorageBackend, TableDefinition, TableError};
 use std::path::Path;
+use tcat_engine::planted::{Plants, Sound};
 use tcat_engine::store::{Change, Pair, Store, StoreError, Table};
 
 /// The format of the tables below.
@@ -26,8 +27,9 @@ fn name(table: Table) -> String {
 
 /// The engine's store in a redb file.
 #[derive(Debug)]
-pub struct NodeDatabase {
+pub struct NodeDatabase<P = Sound> {
     database: Database,
+    plants: P,
     /// Why this handle is of no more use.
     failed: Option<String>,
 }
@@ -49,9 +51,16 @@ impl NodeDatabase {
     }
 
     fn of(database: Database) -> Self {
-        Self { database, failed: None }
+        Self { database, plants: Sound, failed: None }
     }
 
+    /// The same database with planted defects.
+    pub fn planted<P: Plants>(self, plants: P) -> NodeDatabase<P> {
+        NodeDatabase { plants, database: self.database, failed: self.failed }
+    }
+}
+
+impl<P: Plants> NodeDatabase<P> {
     fn usable(&self) -> Result<(), StoreError> {
         match &self.failed {
             Some(why) => Err(StoreError(format!("an earlier write failed: {why}"))),
@@ -96,7 +105,13 @@ impl NodeDatabase {
     }
 }
 
-impl Store for NodeDatabase {
+impl<P: Plants> Store for NodeDatabase<P> {
+    type Plants = P;
+
+    fn plants(&self) -> &P {
+        &self.plants
+    }
+
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let found = self.reading(table, |rows| Ok(rows.get(key)?.map(|value| value.value().to_vec())))?;
         Ok(found.flatten())

@@ -114,15 +114,14 @@ fn agrees_with_memory<S: Store>(mut store: S, history: Vec<Vec<(u8, u8, Option<u
         store.commit(changes.clone()).unwrap();
         model.commit(changes).unwrap();
     }
-    let all = |store: &dyn Store, table| store.range(table, b"", b"", usize::MAX);
-    Table::ALL.iter().all(|table| all(&store, *table) == all(&model, *table))
+    dump(&store) == dump(&model)
 }
 
 fn in_memory() -> NodeDatabase {
     NodeDatabase::on_backend(InMemoryBackend::new()).unwrap()
 }
 
-fn dump(store: &dyn Store) -> Result<Vec<Vec<Pair>>, StoreError> {
+fn dump<S: Store>(store: &S) -> Result<Vec<Vec<Pair>>, StoreError> {
     Table::ALL.iter().map(|table| store.range(*table, b"", b"", usize::MAX)).collect()
 }
 

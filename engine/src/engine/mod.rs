@@ -29,6 +29,7 @@ use crate::batch::Keys;
 use crate::clock::{Incarnation, Label, Stamp, VersionVector};
 use crate::codec::{self, CodecError};
 use crate::ids::{ClientId, ItemId};
+use crate::planted::Bug;
 use crate::ports::{EffectId, Event, Input, Now, Output};
 use crate::store::{Store, StoreError, Table};
 use crate::transaction::Transaction;
@@ -209,6 +210,13 @@ impl<S: Store> Engine<S> {
             self.probe_due_ms(),
         ];
         due.into_iter().min().unwrap_or(u64::MAX).max(self.now.mono_ms + 1)
+    }
+
+    /// Whether a defect is planted here. A constant in everything that ships.
+    #[inline(always)]
+    #[allow(dead_code, reason = "the first bugs come with what they break")]
+    fn planted(&self, bug: Bug) -> bool {
+        self.tx.planted(bug)
     }
 
     fn event(&mut self, event: Event) {

@@ -1,0 +1,160 @@
+//! Defects that can be planted on purpose, so that the simulator proves that it would find them.
+//!
+//! A [`Bug`] sits in the shipping code of engine and storage: `if self.planted(Bug::X) { the wrong thing }`. Whether it
+//! is there is asked of the store, whose [`Plants`] is [`Sound`] in everything that ships: then the question is a
+//! constant, the wrong thing is never compiled, and no feature of another package can bring it back. The simulator
+//! opens the engine over stores with [`Planted`], which has the one bug that was chosen for the run.
+//!
+//! Left out: which seeds catch a bug (`tcat-sim mutants`), and bugs of the models, which would prove nothing.
+
+use std::fmt::Debug;
+
+/// Says which defects are there.
+pub trait Plants: Clone + Debug + Default + Send + 'static {
+    /// Whether there can be any.
+    const POSSIBLE: bool;
+    /// Whether this one is there.
+    fn has(&self, bug: Bug) -> bool;
+}
+
+/// No defects: what ships.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sound;
+
+impl Plants for Sound {
+    const POSSIBLE: bool = false;
+    fn has(&self, _bug: Bug) -> bool {
+        false
+    }
+}
+
+/// At most one defect, chosen for a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Planted(pub Option<Bug>);
+
+impl Plants for Planted {
+    const POSSIBLE: bool = true;
+    fn has(&self, bug: Bug) -> bool {
+        self.0 == Some(bug)
+    }
+}
+
+macro_rules! bugs {
+    ($($name:ident = $id:literal, $invariant:literal, $state:ident, $what:literal;)*) => {
+        /// A defect that can be planted. The text of each is what is wrong with it in place.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum Bug {
+            $(#[doc = $what] $name,)*
+        }
+
+        impl Bug {
+            /// All of them, those that wait included, in the order of their ids.
+            pub const ALL: &'static [Bug] = &[$(Bug::$name,)*];
+
+            /// Its name on the command line.
+            pub fn id(self) -> &'static str {
+                match self { $(Bug::$name => $id,)* }
+            }
+
+            /// The invariant that must catch it (`S1` to `S13`, `L1` to `L6`).
+            pub fn invariant(self) -> &'static str {
+                match self { $(Bug::$name => $invariant,)* }
+            }
+
+            /// What is wrong, for people.
+            pub fn what(self) -> &'static str {
+                match self { $(Bug::$name => $what,)* }
+            }
+
+            /// Whether there is code to plant it in already.
+            pub fn state(self) -> State {
+                match self { $(Bug::$name => State::$state,)* }
+            }
+        }
+    };
+}
+
+/// Whether a bug can be planted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// It sits in the code.
+    Planted,
+    /// What it breaks is not built yet.
+    Waits,
+}
+
+bugs! {
+    // Those that every engine of this kind has had somewhere.
+    NoFence = "01-no-fence", "S1", Waits, "the catalog does not check the claim epoch of a commit";
+    EpochInMemory = "02-epoch-in-memory", "S2", Waits, "claim epochs are counted from one again after a crash";
+    EpochReused = "03-epoch-reused", "S2", Waits, "a restored client uses its old dots and epochs again";
+    ExpiryByWallClock = "04-expiry-by-wall-clock", "S1", Waits, "a holder judges its lease by the wall clock";
+    NoDriftMargin = "05-no-drift-margin", "S1", Waits, "others take over at the moment when a lease ends, without a margin";
+    LateRenewal = "06-late-renewal", "S1", Waits, "a heartbeat renews a claim that was taken over already";
+    OldReleaseFrees = "07-old-release-frees", "S1", Waits, "a late copy of an old entry withdraws a newer claim";
+    AckBeforeSync = "08-ack-before-sync", "S3", Waits, "the node database answers before its writes are synced";
+    FolderNotSynced = "09-folder-not-synced", "S3", Waits, "a published file is synced, its folder is not";
+    TornJournal = "10-torn-journal", "S4", Waits, "a journal that was torn by a crash is taken for a whole one";
+    JournalAfterMove = "11-journal-after-move", "S4", Waits, "the journal is synced after the move that it announces";
+    TimeoutIsFailure = "12-timeout-is-failure", "S5", Waits, "a commit without an answer is made again under a new revision";
+    TimeoutIsSuccess = "13-timeout-is-success", "S6", Waits, "a commit without an answer is taken for made";
+    OffsetAfterDedupe = "14-offset-after-dedupe", "S7", Waits, "parts of an upload are numbered after some were left out";
+    MissingPart = "15-missing-part", "S7", Waits, "an upload is completed with a part missing";
+    SourceNotRechecked = "16-source-not-rechecked", "S7", Waits, "what a file became while it was sent is not compared with what was to be sent";
+    BlindReplace = "17-blind-replace", "S8", Waits, "publishing replaces what stands in the place without looking";
+    LowVector = "18-low-vector", "S8", Waits, "a client whose database is new begins with a low incarnation";
+    RestoredCatalogWins = "19-restored-catalog-wins", "S8", Waits, "a restored catalog's older row is downloaded over a newer file";
+    TombstoneTooEarly = "20-tombstone-too-early", "S9", Waits, "a tombstone is forgotten before everybody has it";
+    UnmountIsDeletion = "21-unmount-is-deletion", "S10", Waits, "a root that is not there reads as if all its files were deleted";
+    RetiredCounted = "22-retired-counted", "L5", Waits, "forgetting waits for clients that were retired";
+    DeafThief = "23-deaf-thief", "L1", Waits, "a client that nobody hears counts as live where its messages arrive";
+    FieldLostInRelay = "24-field-lost-in-relay", "S13", Waits, "a field that this version does not know is lost when an entry is kept";
+    RetiredAccepted = "25-retired-accepted", "S11", Waits, "what a retired client writes is accepted";
+    UnboundedRetries = "26-unbounded-retries", "S12", Waits, "each failure on a full disk adds to the queue of retries";
+    ClonesUnnoticed = "27-clones-unnoticed", "L3", Waits, "two that run with one key do not notice each other";
+    // Those that the protocol's own rules were written against.
+    LaggingFeedShared = "28-lagging-feed-shared", "S8", Waits, "on a shared cache the base of the client that lags decides";
+    LostAnswerThenSave = "29-lost-answer-then-save", "S8", Waits, "after a commit without an answer the next save drops the line's earlier step";
+    CrossedEdits = "30-crossed-edits", "S8", Waits, "a peer's uncommitted edit is taken over another uncommitted edit";
+    SaveBeforeRename = "31-save-before-rename", "S8", Waits, "what came out of an exchange goes to trash unseen";
+    TwoItemsOnePath = "32-two-items-one-path", "S8", Waits, "a second item is written over the first one's path";
+    WipedRevives = "33-wiped-revives", "S9", Waits, "a wiped database imports the removed media that lie in its folder";
+    CollectorPauses = "34-collector-pauses", "S7", Waits, "a name is deleted that was not condemned first";
+    NoRelay = "35-no-relay", "L1", Waits, "a sign of life is not passed on, so a client in the middle cannot bridge two others";
+    HungTask = "36-hung-task", "L1", Waits, "a heartbeat renews claims whose task stands still";
+    RetirementRace = "37-retirement-race", "S11", Waits, "a retirement does not say which dot is the last that counts";
+    FeedNumberAgain = "38-feed-number-again", "L2", Waits, "a feed position is believed by its number alone";
+    TwoHosts = "39-two-hosts", "S6", Waits, "two hosts that were promoted at once both go on";
+    PrefixOverLine = "40-prefix-over-line", "S8", Waits, "a prefix of a line replaces the longer line";
+    MarkTooEarly = "41-mark-too-early", "L2", Waits, "a mark passes an item that deviates";
+    DeletedComesBack = "42-deleted-comes-back", "S9", Waits, "a removal record is forgotten, and an old copy of the picture comes back under its old id";
+    OfferedOutOfOrder = "43-offered-out-of-order", "S6", Waits, "lost revisions are offered newest first";
+    LeftoverEpoch = "44-leftover-epoch", "L1", Waits, "the epoch of one content's claims is kept for the next content";
+    SwapWaits = "45-swap-waits", "L1", Waits, "two items that swap their names wait for each other for ever";
+    NoExchangeReplaces = "46-no-exchange-replaces", "S8", Waits, "on a root without exchange the present file is replaced by a plain rename";
+    TrashIsFinal = "47-trash-is-final", "S8", Waits, "what is written into a file that lies in trash is not looked at";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_bug_has_an_id_of_its_own_and_an_invariant_that_must_catch_it() {
+        let ids: BTreeSet<_> = Bug::ALL.iter().map(|bug| bug.id()).collect();
+        assert_eq!(ids.len(), Bug::ALL.len());
+        for bug in Bug::ALL {
+            let (kind, number) = bug.invariant().split_at(1);
+            let number: u32 = number.parse().unwrap();
+            assert!(matches!((kind, number), ("S", 1..=13) | ("L", 1..=6)), "{}", bug.id());
+            assert!(!bug.what().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_ships_has_none() {
+        const { assert!(!Sound::POSSIBLE) };
+        assert!(Bug::ALL.iter().all(|bug| !Sound.has(*bug)));
+    }
+}
