@@ -127,3 +127,52 @@ fn killed_at_ten_random_moments_both_end_equal_with_nothing_partial_2_of_3() {
 fn killed_at_ten_random_moments_both_end_equal_with_nothing_partial_3_of_3() {
     killed_at_random_moments(10);
 }
+
+/// Whether one of the two has yet to get a file that the other has.
+fn files_are_on_their_way(nodes: [&Node<'_>; 2], files: &Files) -> bool {
+    files.keys().any(|path| nodes.iter().any(|node| !node.file(path).exists()))
+}
+
+/// A day's shooting comes in bit by bit on both sides, with a film of a gigabyte each way, and all the while one of the
+/// two is killed.
+#[test]
+fn five_hundred_pictures_and_two_films_survive_thirty_kills_while_they_move() {
+    const KILLS: usize = 30;
+    const PICTURES: usize = 500;
+    const FILM_BYTES: usize = 1_000_000_000;
+    let laboratory = Laboratory::new();
+    let (mut anna, mut ben) = laboratory.pair();
+    anna.meet(&ben);
+    let names = FinalNames::watch(&[&anna.media, &ben.media]);
+    let mut random = Random::new();
+    let mut files = Files::new();
+    let mut kills_on_the_way = 0;
+    for kill in 0..KILLS {
+        for index in (kill..PICTURES).step_by(KILLS) {
+            let node = if random.below(2) == 0 { &anna } else { &ben };
+            let path = format!("{}/day {}/{index}.jpg", node.name, index % 7);
+            let size = 50_000 + random.below(1_500_000) as usize;
+            bring(node, &names, &mut files, &path, &random.bytes(size));
+        }
+        match kill {
+            0 => bring(&anna, &names, &mut files, "from anna.mov", &random.bytes(FILM_BYTES)),
+            10 => bring(&ben, &names, &mut files, "from ben.mov", &random.bytes(FILM_BYTES)),
+            _ => {}
+        }
+        thread::sleep(Duration::from_millis(random.below(1500)));
+        kills_on_the_way += usize::from(files_are_on_their_way([&anna, &ben], &files));
+        let victim = if random.below(2) == 0 { &mut anna } else { &mut ben };
+        eprintln!("kill {kill}: {}", victim.name);
+        victim.kill();
+        victim.start();
+    }
+    assert!(kills_on_the_way >= KILLS / 2, "only {kills_on_the_way} kills met files on their way");
+    anna.meet(&ben);
+    anna.settle();
+    ben.settle();
+    anna.settle();
+    anna.stop();
+    ben.stop();
+    assert!(names.end() >= files.len() as u64);
+    laboratory.judge(&anna, &[&anna, &ben], &files);
+}
