@@ -9,6 +9,7 @@ pub mod codec;
 pub mod content;
 pub mod engine;
 pub mod entry;
+pub mod heads;
 pub mod ids;
 pub mod message;
 pub mod observation;

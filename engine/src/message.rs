@@ -8,6 +8,7 @@ use crate::batch::Batch;
 use crate::catalog::FeedPosition;
 use crate::clock::{Stamp, VersionVector};
 use crate::codec::{self, CodecError};
+use crate::heads::{Head, WholeVector};
 use crate::ids::ClientId;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,12 @@ pub struct Heartbeat {
     pub idle: bool,
     /// The (start, beat) last heard from the receiver: tells it that it is heard.
     pub echo: Option<(u64, u64)>,
+    /// At which heads the sender's ledgers are whole. Appended to the body.
+    #[serde(skip)]
+    pub whole: WholeVector,
+    /// Whom the sender hears without a relay. Appended to the body.
+    #[serde(skip)]
+    pub hears: Vec<ClientId>,
 }
 
 /// Asks for the entries of one ledger after a stamp.
@@ -59,6 +66,10 @@ pub struct Page {
     pub batches: Vec<Batch>,
     /// Whether the sender has more after `through`.
     pub more: bool,
+    /// The owner's head at `through`, in the last page of a stream, if the sender's ledger is whole there. Appended to
+    /// the body; left out if there is none.
+    #[serde(skip)]
+    pub head: Option<Head>,
 }
 
 /// The answer to a probe: the sender has scanned, read the feed to its head and come to rest since it was asked.
@@ -91,9 +102,14 @@ impl Message {
     /// The message's frame.
     pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
         let (kind, body) = match self {
-            Message::Heartbeat(body) => (1, codec::encode(body)?),
+            Message::Heartbeat(body) => {
+                (1, [codec::encode(body)?, codec::encode(&(&body.whole, &body.hears))?].concat())
+            }
             Message::Fetch(body) => (2, codec::encode(body)?),
-            Message::Page(body) => (3, codec::encode(body)?),
+            Message::Page(body) => {
+                let head = body.head.as_ref().map(codec::encode).transpose()?.unwrap_or_default();
+                (3, [codec::encode(body)?, head].concat())
+            }
             Message::Probe(body) => (4, codec::encode(body)?),
             Message::Rest(body) => (5, codec::encode(body)?),
         };
@@ -115,14 +131,32 @@ impl Message {
             return Err(CodecError(format!("protocol version {version}; this is {PROTOCOL_VERSION}")));
         }
         Ok(Some(match kind {
-            1 => Message::Heartbeat(codec::decode_prefix(body)?.0),
+            1 => Message::Heartbeat(heartbeat(body)?),
             2 => Message::Fetch(codec::decode_prefix(body)?.0),
-            3 => Message::Page(codec::decode_prefix(body)?.0),
+            3 => Message::Page(page(body)?),
             4 => Message::Probe(codec::decode_prefix(body)?.0),
             5 => Message::Rest(codec::decode_prefix(body)?.0),
             _ => return Ok(None),
         }))
     }
+}
+
+/// Reads a heartbeat, with or without what was appended later.
+fn heartbeat(body: &[u8]) -> Result<Heartbeat, CodecError> {
+    let (mut heartbeat, appended): (Heartbeat, _) = codec::decode_prefix(body)?;
+    if !appended.is_empty() {
+        (heartbeat.whole, heartbeat.hears) = codec::decode_prefix(appended)?.0;
+    }
+    Ok(heartbeat)
+}
+
+/// Reads a page, with or without a head.
+fn page(body: &[u8]) -> Result<Page, CodecError> {
+    let (mut page, appended): (Page, _) = codec::decode_prefix(body)?;
+    if !appended.is_empty() {
+        page.head = Some(codec::decode_prefix(appended)?.0);
+    }
+    Ok(page)
 }
 
 #[cfg(test)]

@@ -241,6 +241,8 @@ pub enum Event {
     Refused(ClientId, String),
     /// We began a new incarnation, because others know more of us than we do.
     NewIncarnation,
+    /// A ledger did not add up to its owner's head and does now; so many entries were dropped for it.
+    Repaired(ClientId, u64),
     /// The catalog cannot be read; we go on with what we know.
     CatalogAway(String),
     /// The catalog can be read again.

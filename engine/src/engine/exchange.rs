@@ -121,7 +121,11 @@ impl<S: Store> Engine<S> {
     }
 
     fn heartbeat(&mut self, from: ClientId, heartbeat: Heartbeat) -> Result<()> {
-        if heartbeat.name.len() > NAME_BYTES_MAX || heartbeat.vector.len() > CLIENTS_MAX {
+        if heartbeat.name.len() > NAME_BYTES_MAX
+            || heartbeat.vector.len() > CLIENTS_MAX
+            || heartbeat.whole.0.len() > CLIENTS_MAX
+            || heartbeat.hears.len() > CLIENTS_MAX
+        {
             self.event(Event::Refused(from, "a heartbeat beyond its bounds".into()));
             return Ok(());
         }
@@ -135,9 +139,12 @@ impl<S: Store> Engine<S> {
             peer.fetches.retain(|_, asked_ms| now_ms.saturating_sub(*asked_ms) < lease_ms / 2);
         }
         let own_stamp = self.ledgers.myself.stamp;
-        if heartbeat.vector.get(&self.config.me) > own_stamp {
+        let theirs = heartbeat.vector.get(&self.config.me);
+        if theirs > own_stamp {
             // It says that it knows more of us than we do. Its word is not enough: only what we signed proves it.
             self.ask(from, self.config.me, own_stamp);
+        } else if self.heads.in_gap(theirs) || self.is_other_head(&self.config.me, &heartbeat) {
+            self.ask(from, self.config.me, Stamp { counter: theirs.counter.saturating_sub(1), ..theirs });
         }
         if heartbeat.feed > self.feed.position() {
             self.feed.hint(self.now.mono_ms);
@@ -148,6 +155,7 @@ impl<S: Store> Engine<S> {
             .iter()
             .filter(|(owner, stamp)| **owner != self.config.me && vector.get(owner) < **stamp)
             .map(|(owner, _)| *owner)
+            .chain(self.better_heads(&heartbeat))
             .collect();
         for owner in ahead {
             self.ask(from, owner, vector.get(&owner));
@@ -159,6 +167,22 @@ impl<S: Store> Engine<S> {
             self.queue.wake_waiting();
         }
         Ok(())
+    }
+
+    /// Whether the sender has another head of this ledger than we, at the same stamp: a fork.
+    fn is_other_head(&self, owner: &ClientId, heartbeat: &Heartbeat) -> bool {
+        let ours = self.heads.head(owner).map(|head| head.named());
+        let theirs = heartbeat.whole.0.get(owner);
+        ours.zip(theirs).is_some_and(|(ours, theirs)| ours.stamp == theirs.stamp && ours.tag != theirs.tag)
+    }
+
+    /// Ledgers of others that the sender is whole at beyond us, or at another head.
+    fn better_heads(&self, heartbeat: &Heartbeat) -> Vec<ClientId> {
+        let better = |(owner, theirs): (&ClientId, &crate::heads::WholeAt)| {
+            let other = theirs.stamp > self.heads.whole(owner) || self.is_other_head(owner, heartbeat);
+            (*owner != self.config.me && other && theirs.stamp >= self.vector().get(owner)).then_some(*owner)
+        };
+        heartbeat.whole.0.iter().filter_map(better).collect()
     }
 
     fn ask(&mut self, from: ClientId, owner: ClientId, after: Stamp) {
@@ -180,42 +204,60 @@ impl<S: Store> Engine<S> {
             return self.own_page(from, &page);
         }
         let have = self.ledgers.myself.vector.get(&page.owner);
-        if page.through <= have {
+        let repairs = self.repairs_with(from, &page);
+        let proves = page.head.is_some() && self.heads.head(&page.owner) != page.head.as_ref();
+        if !repairs && (page.through < have || (page.through == have && !proves)) {
             return Ok(());
         }
         if page.after > have {
             self.ask(from, page.owner, have);
             return Ok(());
         }
-        if let Err(why) = self.check_page(from, &page) {
+        if let Err(why) = self.check_page(&page) {
             self.event(Event::Refused(from, why));
             return Ok(());
         }
-        for batch in page.batches.iter().filter(|batch| batch.last_stamp() > have) {
+        if repairs {
+            return self.repair(from, &page);
+        }
+        self.keep_page(&page)?;
+        match page.head {
+            _ if page.more => self.ask(from, page.owner, page.through),
+            Some(head) => self.judge(from, page.owner, head)?,
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Keeps what a checked page brings, and moves the clock.
+    pub(super) fn keep_page(&mut self, page: &Page) -> Result<()> {
+        let have = self.ledgers.myself.vector.get(&page.owner);
+        self.turn_to(&page.owner, page.through.incarnation);
+        for batch in &page.batches {
             self.keep(batch)?;
             for (_, record) in batch.records() {
                 self.queue.ready(record.item);
             }
         }
-        self.witness(&page)?;
-        self.ledgers.myself.vector.advance(page.owner, page.through);
-        self.save_myself()?;
-        if page.more {
-            self.ask(from, page.owner, page.through);
+        self.witness(page)?;
+        if page.through > have {
+            self.ledgers.myself.vector.advance(page.owner, page.through);
+            self.save_myself()?;
+            self.beats.due_ms = self.beats.due_ms.min(self.now.mono_ms + NEWS_DELAY_MS);
         }
-        self.beats.due_ms = self.beats.due_ms.min(self.now.mono_ms + NEWS_DELAY_MS);
         Ok(())
     }
 
     /// A page of our own ledger that somebody else has. What we signed and do not know is proof that we were restored.
     fn own_page(&mut self, from: ClientId, page: &Page) -> Result<()> {
-        let own_stamp = self.ledgers.myself.stamp;
-        let Some(last) = page.batches.last().map(|batch| batch.last_stamp()) else { return Ok(()) };
-        if last <= own_stamp {
+        if self.lost_stamp(page)?.is_none() {
             return Ok(());
         }
-        match self.check_page(from, page) {
-            Ok(()) => self.begin_incarnation(last),
+        match self.check_page(page) {
+            Ok(()) => {
+                let lost = self.lost_stamp(page)?;
+                lost.map_or(Ok(()), |lost| self.begin_incarnation(lost))
+            }
             Err(why) => {
                 self.event(Event::Refused(from, why));
                 Ok(())
@@ -224,12 +266,18 @@ impl<S: Store> Engine<S> {
     }
 
     /// Everything that can be wrong with a page, before any of it is believed.
-    fn check_page(&self, from: ClientId, page: &Page) -> std::result::Result<(), String> {
-        // The last record of a ledger always counts, so a page's end is its last batch's. Only the owner itself may
-        // say that a new life of its ledger is empty.
+    fn check_page(&self, page: &Page) -> std::result::Result<(), String> {
+        // A page says how far it goes by its last batch, or by a head: what else counted up to there was forgotten.
         let end = page.batches.last().map_or(page.after, |batch| batch.last_stamp()).max(page.after);
-        if page.through != end && !(page.through.counter == 0 && page.owner == from) {
-            return Err("a page that claims more than it brings".into());
+        match page.head {
+            Some(head) if head.stamp != page.through || end > page.through => {
+                return Err("a page whose head is of another stamp".into());
+            }
+            Some(head) if !head.is_of(&page.owner, &*self.keys) => {
+                return Err("a head that its owner did not sign".into());
+            }
+            None if page.through != end => return Err("a page that claims more than it brings".into()),
+            _ => {}
         }
         let new_owner = self.ledgers.myself.vector.get(&page.owner) == Stamp::default();
         if new_owner && self.ledgers.myself.vector.len() >= CLIENTS_MAX {
@@ -290,6 +338,8 @@ impl<S: Store> Engine<S> {
             feed: self.feed.position(),
             idle: self.is_at_rest(),
             echo: None,
+            whole: self.whole(),
+            hears: self.connected(),
         };
         for client in self.connected() {
             let heard = self.peers.get(&client).and_then(|peer| peer.heartbeat.as_ref());

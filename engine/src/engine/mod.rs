@@ -4,7 +4,8 @@
 //! before the next input. What an input changed is durable before the first of its outputs is handed out. After an
 //! error from either the engine is spent: drop it and open the store again, as after a crash.
 //!
-//! Each file of this folder is one room: `ledgers` (whose word is kept, and how), `exchange` (talking to members),
+//! Each file of this folder is one room: `ledgers` (whose word is kept, and how), `heads` (which
+//! ledgers are whole) and `repair` (making them so), `exchange` (talking to members),
 //! `observe` (files that changed), `feed` (rows that changed), `settling` (what to do next for an item), `tasks` with
 //! `upload`, `download` and `placing` (doing it, step by step), `probe` (is there anything left to do), `report` (what
 //! people see).
@@ -12,10 +13,12 @@
 mod download;
 mod exchange;
 mod feed;
+mod heads;
 mod ledgers;
 mod observe;
 mod placing;
 mod probe;
+mod repair;
 mod report;
 mod settling;
 mod tasks;
@@ -88,6 +91,8 @@ pub struct Engine<S> {
     /// When this start began.
     opened_ms: u64,
     ledgers: ledgers::Ledgers,
+    heads: heads::Heads,
+    repairs: repair::Repairs,
     peers: BTreeMap<ClientId, exchange::Peer>,
     beats: exchange::Beats,
     feed: feed::Feed,
@@ -132,6 +137,8 @@ impl<S: Store> Engine<S> {
         };
         let mut engine = Engine {
             ledgers: ledgers::Ledgers::new(myself),
+            heads: heads::Heads::load(&tx, random)?,
+            repairs: repair::Repairs::default(),
             peers: BTreeMap::new(),
             beats: exchange::Beats::default(),
             feed: feed::Feed::load(&tx)?,
@@ -151,6 +158,7 @@ impl<S: Store> Engine<S> {
             now,
         };
         engine.save_myself()?;
+        engine.sum_ledgers()?;
         engine.watch.begin_scan(&mut engine.outputs);
         engine.finish_input()?;
         Ok(engine)
@@ -194,6 +202,7 @@ impl<S: Store> Engine<S> {
         self.settle_some()?;
         self.seal()?;
         self.answer_probes();
+        self.save_heads()?;
         self.tx.commit()?;
         let wake_at_ms = self.next_wake_ms();
         self.outputs.push_back(Output::WakeAt(wake_at_ms));

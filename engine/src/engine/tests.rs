@@ -158,7 +158,14 @@ fn a_batch_with_two_entries_for_one_item_is_refused_whole() {
     let record = Record { item: ItemId([5; 16]), entry: Entry::default().encode().unwrap() };
     let batch = Batch::sign(OTHER, Incarnation(9), 1, vec![record.clone(), record], &NoKeys).unwrap();
     let through = batch.last_stamp();
-    let page = Page { owner: OTHER, after: Stamp::default(), through, batches: vec![batch], more: false };
+    let page = Page {
+        owner: OTHER,
+        after: Stamp::default(),
+        through,
+        batches: vec![batch],
+        more: false,
+        head: None,
+    };
     bench.input(Input::Message(OTHER, Message::Page(page)));
     assert!(bench.outputs.iter().any(|output| matches!(output, Output::Event(Event::Refused(OTHER, _)))));
     assert_eq!(bench.engine.report().vector.get(&OTHER), Stamp::default());
@@ -218,7 +225,7 @@ fn a_page_that_claims_more_than_it_brings_moves_no_vector() {
     for (batches, through) in [(vec![], far), (vec![], first), (vec![one_record_of(third, first)], far)] {
         let mut bench = Bench::new();
         bench.input(Input::Connected(OTHER));
-        let page = Page { owner: third, after, through, batches, more: false };
+        let page = Page { owner: third, after, through, batches, more: false, head: None };
         bench.input(Input::Message(OTHER, Message::Page(page)));
         assert_eq!(refusals(&bench), 1, "{through:?}");
         assert_eq!(bench.engine.report().vector.get(&third), Stamp::default());
@@ -235,6 +242,8 @@ fn heartbeat(vector: VersionVector, name: &str) -> Message {
         feed,
         idle: true,
         echo: None,
+        whole: Default::default(),
+        hears: Vec::new(),
     })
 }
 
@@ -252,7 +261,7 @@ fn only_what_we_signed_proves_that_we_were_restored() {
     let after = bench.engine.report().vector.get(&ME);
     let signed = Stamp { incarnation, counter: after.counter + 1 };
     let batches = vec![one_record_of(ME, signed)];
-    let page = Page { owner: ME, after, through: signed, batches, more: false };
+    let page = Page { owner: ME, after, through: signed, batches, more: false, head: None };
     bench.input(Input::Message(OTHER, Message::Page(page)));
     assert!(bench.engine.report().incarnation > incarnation);
 }
