@@ -17,6 +17,7 @@ pub mod outboard;
 pub mod paths;
 pub mod planted;
 pub mod ports;
+pub mod roster;
 pub mod settle;
 pub mod store;
 pub mod transaction;

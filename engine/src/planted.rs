@@ -87,7 +87,7 @@ bugs! {
     // Those that every engine of this kind has had somewhere.
     NoFence = "01-no-fence", "S1", Waits, "the catalog does not check the claim epoch of a commit";
     EpochInMemory = "02-epoch-in-memory", "S2", Waits, "claim epochs are counted from one again after a crash";
-    EpochReused = "03-epoch-reused", "S2", Waits, "a restored client uses its old dots and epochs again";
+    EpochReused = "03-epoch-reused", "S2", Planted, "a restored client uses its old dots and epochs again";
     ExpiryByWallClock = "04-expiry-by-wall-clock", "S1", Waits, "a holder judges its lease by the wall clock";
     NoDriftMargin = "05-no-drift-margin", "S1", Waits, "others take over at the moment when a lease ends, without a margin";
     LateRenewal = "06-late-renewal", "S1", Waits, "a heartbeat renews a claim that was taken over already";
@@ -104,12 +104,12 @@ bugs! {
     BlindReplace = "17-blind-replace", "S8", Waits, "publishing replaces what stands in the place without looking";
     LowVector = "18-low-vector", "S8", Waits, "a client whose database is new begins with a low incarnation";
     RestoredCatalogWins = "19-restored-catalog-wins", "S8", Waits, "a restored catalog's older row is downloaded over a newer file";
-    TombstoneTooEarly = "20-tombstone-too-early", "S9", Waits, "a tombstone is forgotten before everybody has it";
+    TombstoneTooEarly = "20-tombstone-too-early", "S9", Planted, "a tombstone is forgotten before everybody has it";
     UnmountIsDeletion = "21-unmount-is-deletion", "S10", Waits, "a root that is not there reads as if all its files were deleted";
-    RetiredCounted = "22-retired-counted", "L5", Waits, "forgetting waits for clients that were retired";
+    RetiredCounted = "22-retired-counted", "L5", Planted, "forgetting waits for clients that were retired";
     DeafThief = "23-deaf-thief", "L1", Waits, "a client that nobody hears counts as live where its messages arrive";
     FieldLostInRelay = "24-field-lost-in-relay", "S13", Waits, "a field that this version does not know is lost when an entry is kept";
-    RetiredAccepted = "25-retired-accepted", "S11", Waits, "what a retired client writes is accepted";
+    RetiredAccepted = "25-retired-accepted", "S11", Planted, "what a retired client writes is accepted";
     UnboundedRetries = "26-unbounded-retries", "S12", Waits, "each failure on a full disk adds to the queue of retries";
     ClonesUnnoticed = "27-clones-unnoticed", "L3", Waits, "two that run with one key do not notice each other";
     // Those that the protocol's own rules were written against.
@@ -122,7 +122,7 @@ bugs! {
     CollectorPauses = "34-collector-pauses", "S7", Waits, "a name is deleted that was not condemned first";
     NoRelay = "35-no-relay", "L1", Waits, "a sign of life is not passed on, so a client in the middle cannot bridge two others";
     HungTask = "36-hung-task", "L1", Waits, "a heartbeat renews claims whose task stands still";
-    RetirementRace = "37-retirement-race", "S11", Waits, "a retirement does not say which dot is the last that counts";
+    RetirementRace = "37-retirement-race", "S11", Planted, "a retirement does not say which dot is the last that counts";
     FeedNumberAgain = "38-feed-number-again", "L2", Waits, "a feed position is believed by its number alone";
     TwoHosts = "39-two-hosts", "S6", Waits, "two hosts that were promoted at once both go on";
     PrefixOverLine = "40-prefix-over-line", "S8", Waits, "a prefix of a line replaces the longer line";

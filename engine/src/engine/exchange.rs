@@ -9,7 +9,7 @@ use crate::clock::Stamp;
 use crate::entry::Entry;
 use crate::ids::ClientId;
 use crate::message::{Fetch, Heartbeat, Message, Page};
-use crate::ports::{Event, Output};
+use crate::ports::Output;
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -75,6 +75,10 @@ impl<S: Store> Engine<S> {
         {
             return Ok(());
         }
+        if self.is_barred(&client) {
+            self.outputs.push_back(Output::Drop(client));
+            return Ok(());
+        }
         let peer = self.peers.entry(client).or_default();
         peer.connected = true;
         peer.connected_ms = self.now.mono_ms;
@@ -126,7 +130,7 @@ impl<S: Store> Engine<S> {
             || heartbeat.whole.0.len() > CLIENTS_MAX
             || heartbeat.hears.len() > CLIENTS_MAX
         {
-            self.event(Event::Refused(from, "a heartbeat beyond its bounds".into()));
+            self.refuse(from, "a heartbeat beyond its bounds".into());
             return Ok(());
         }
         let was_live = self.live().contains(&from);
@@ -146,6 +150,7 @@ impl<S: Store> Engine<S> {
         } else if self.heads.in_gap(theirs) || self.is_other_head(&self.config.me, &heartbeat) {
             self.ask(from, self.config.me, Stamp { counter: theirs.counter.saturating_sub(1), ..theirs });
         }
+        self.forgetting.told(from, &heartbeat.vector, &heartbeat.whole);
         if heartbeat.feed > self.feed.position() {
             self.feed.hint(self.now.mono_ms);
         }
@@ -158,6 +163,9 @@ impl<S: Store> Engine<S> {
             .chain(self.better_heads(&heartbeat))
             .collect();
         for owner in ahead {
+            if !self.is_kept_owner(&owner) {
+                continue;
+            }
             self.ask(from, owner, vector.get(&owner));
         }
         if let Some(peer) = self.peers.get_mut(&from) {
@@ -196,7 +204,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// Applies a page where it joins what we have, page and clock together.
-    fn apply_page(&mut self, from: ClientId, page: Page) -> Result<()> {
+    fn apply_page(&mut self, from: ClientId, mut page: Page) -> Result<()> {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.fetches.remove(&page.owner);
         }
@@ -214,9 +222,13 @@ impl<S: Store> Engine<S> {
             return Ok(());
         }
         if let Err(why) = self.check_page(&page) {
-            self.event(Event::Refused(from, why));
+            self.refuse(from, why);
             return Ok(());
         }
+        if !self.is_kept_owner(&page.owner) {
+            return Ok(());
+        }
+        self.cut_retired(&mut page);
         if repairs {
             return self.repair(from, &page);
         }
@@ -259,7 +271,7 @@ impl<S: Store> Engine<S> {
                 lost.map_or(Ok(()), |lost| self.begin_incarnation(lost))
             }
             Err(why) => {
-                self.event(Event::Refused(from, why));
+                self.refuse(from, why);
                 Ok(())
             }
         }

@@ -14,6 +14,7 @@ use crate::entry::Entry;
 use crate::heads::{Head, LedgerSum, WholeVector};
 use crate::ids::{ClientId, ItemId};
 use crate::message::{Message, Page};
+use crate::planted::Bug;
 use crate::ports::{Event, Output};
 use crate::store::{Store, Table};
 use crate::transaction::Transaction;
@@ -59,10 +60,25 @@ fn meta_key(owner: &ClientId) -> Vec<u8> {
     [&b"ledger "[..], &owner.0].concat()
 }
 
+/// Where a tombstone is noted, so that it is found when it may be forgotten: its stamp in the last 16 bytes.
+pub(super) fn stamp_meta_key(owner: &ClientId, stamp: Stamp) -> Vec<u8> {
+    let (incarnation, counter) = (stamp.incarnation.0.to_be_bytes(), stamp.counter.to_be_bytes());
+    [&b"tombstone "[..], &owner.0, &incarnation, &counter].concat()
+}
+
+/// Reads a stamp from 16 bytes of a key.
+pub(super) fn read_stamp(bytes: &[u8]) -> Option<Stamp> {
+    let (incarnation, counter) = bytes.split_first_chunk::<8>()?;
+    let counter = u64::from_be_bytes(counter.try_into().ok()?);
+    Some(Stamp { incarnation: Incarnation(u64::from_be_bytes(*incarnation)), counter })
+}
+
 impl Heads {
     /// Reads what was kept. `random` is this start's.
     pub(super) fn load<S: Store>(tx: &Transaction<S>, random: u64) -> Result<Self> {
-        let mut heads = Self { next_gap: 1 + random % GAP_MAX, ..Self::default() };
+        let reused = tx.planted(Bug::EpochReused);
+        let next_gap = if reused { 0 } else { 1 + random % GAP_MAX };
+        let mut heads = Self { next_gap, ..Self::default() };
         for (key, value) in tx.prefixed(Table::Meta, b"ledger ", 4096)? {
             if let Some(owner) = key.get(7..).and_then(|bytes| bytes.try_into().ok()).map(ClientId) {
                 heads.ledgers.insert(owner, codec::decode(&value)?);
@@ -108,6 +124,12 @@ impl Heads {
         sum.digest()
     }
 
+    /// Nothing is kept of this ledger any more.
+    pub(super) fn forget(&mut self, owner: &ClientId) {
+        self.ledgers.remove(owner);
+        self.changed.insert(*owner);
+    }
+
     /// Nothing of this ledger is proved any more.
     pub(super) fn doubt(&mut self, owner: &ClientId) {
         if self.head(owner).is_some() {
@@ -139,16 +161,25 @@ impl<S: Store> Engine<S> {
 
     /// An entry came into a ledger.
     pub(super) fn count_in(&mut self, owner: &ClientId, item: &ItemId, stamp: Stamp, bytes: &[u8]) {
+        if !counts(bytes) {
+            self.tx.put(Table::Meta, stamp_meta_key(owner, stamp), item.0.to_vec());
+            self.forgetting.look_again();
+            return;
+        }
         let whole = self.heads.ledger(owner);
-        if stamp.incarnation == whole.incarnation && counts(bytes) {
+        if stamp.incarnation == whole.incarnation {
             whole.sum.add(item, stamp, bytes);
         }
     }
 
     /// An entry went out of a ledger.
     pub(super) fn count_out(&mut self, owner: &ClientId, item: &ItemId, stamp: Stamp, bytes: &[u8]) {
+        if !counts(bytes) {
+            self.tx.remove(Table::Meta, stamp_meta_key(owner, stamp));
+            return;
+        }
         let whole = self.heads.ledger(owner);
-        if stamp.incarnation == whole.incarnation && counts(bytes) {
+        if stamp.incarnation == whole.incarnation {
             whole.sum.remove(item, stamp, bytes);
         }
     }
@@ -235,17 +266,28 @@ impl<S: Store> Engine<S> {
     pub(super) fn become_whole(&mut self, owner: ClientId, head: Head) -> Result<()> {
         self.heads.ledger(&owner).head = Some(head);
         self.repairs.over(&owner);
-        let last =
-            Stamp { incarnation: Incarnation(head.stamp.incarnation.0.saturating_sub(1)), counter: u64::MAX };
-        let mut earlier = Vec::new();
-        self.each_entry(&owner, Stamp::default(), last, |_, item, stamp, _| {
-            earlier.push((item, stamp));
+        self.forgetting.look_again();
+        let before = Incarnation(head.stamp.incarnation.0.saturating_sub(1));
+        self.drop_entries(&owner, Stamp::default(), Stamp { incarnation: before, counter: u64::MAX })
+    }
+
+    /// Drops an owner's entries from one stamp to another, both included.
+    pub(super) fn drop_entries(&mut self, owner: &ClientId, from: Stamp, to: Stamp) -> Result<()> {
+        let mut entries = Vec::new();
+        self.each_entry(owner, from, to, |_, item, stamp, _| {
+            entries.push((item, stamp));
             Ok(())
         })?;
-        for (item, stamp) in earlier {
-            self.drop_entry_of(&owner, &item, stamp)?;
+        for (item, stamp) in entries {
+            self.drop_entry_of(owner, &item, stamp)?;
         }
         Ok(())
+    }
+
+    /// What we know of the others may be older than what they once heard from us: their heads prove it again.
+    pub(super) fn doubt_others(&mut self) {
+        let others = self.heads.ledgers.keys().copied().filter(|owner| *owner != self.config.me);
+        others.collect::<Vec<_>>().iter().for_each(|owner| self.heads.doubt(owner));
     }
 
     /// Shows an owner what it signed, as it may have forgotten it.
@@ -307,10 +349,7 @@ impl<S: Store> Engine<S> {
             let entry = self.own_entry(&item)?;
             self.stage(item, entry);
         }
-        // What we knew of the others may be as old as we are: their heads prove it again.
-        let others: Vec<_> =
-            self.heads.ledgers.keys().copied().filter(|owner| *owner != self.config.me).collect();
-        others.iter().for_each(|owner| self.heads.doubt(owner));
+        self.doubt_others();
         self.save_myself()?;
         self.event(Event::NewIncarnation);
         Ok(())

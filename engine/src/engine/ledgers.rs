@@ -50,9 +50,7 @@ fn stamp_key(owner: &ClientId, stamp: Stamp) -> Vec<u8> {
 }
 
 fn read_stamp(key: &[u8]) -> Option<Stamp> {
-    let incarnation = Incarnation(u64::from_be_bytes(key.get(32..40)?.try_into().ok()?));
-    let counter = u64::from_be_bytes(key.get(40..48)?.try_into().ok()?);
-    Some(Stamp { incarnation, counter })
+    super::heads::read_stamp(key.get(32..)?)
 }
 
 impl<S: Store> Engine<S> {
@@ -121,7 +119,9 @@ impl<S: Store> Engine<S> {
             }
             let kept: Kept = codec::decode(&value)?;
             let mut entry = Entry::decode(&kept.bytes)?;
-            if kept.stamp.incarnation < self.ledgers.myself.vector.get(&owner).incarnation {
+            if kept.stamp.incarnation < self.ledgers.myself.vector.get(&owner).incarnation
+                || self.roster.is_retired(&owner)
+            {
                 entry.claims.clear();
             }
             entries.push(OwnedEntry { item: *item, dot: Dot { client: owner, stamp: kept.stamp }, entry });
@@ -305,9 +305,13 @@ impl<S: Store> Engine<S> {
         let Some(bytes) = self.tx.get(Table::Entries, &key)? else { return Ok(()) };
         let old: Kept = codec::decode(&bytes)?;
         if old.stamp == stamp {
+            // That a tombstone is forgotten changes nothing for the item.
+            let spoke = !Entry::decode(&old.bytes)?.is_tombstone();
             self.prune(owner, item, old)?;
             self.tx.remove(Table::Entries, key);
-            self.queue.ready(*item);
+            if spoke {
+                self.queue.ready(*item);
+            }
         }
         Ok(())
     }
@@ -316,6 +320,13 @@ impl<S: Store> Engine<S> {
     pub(super) fn item_of(&self, owner: &ClientId, stamp: Stamp) -> Result<Option<ItemId>> {
         let item = self.tx.get(Table::EntryOrder, &stamp_key(owner, stamp))?;
         Ok(item.and_then(|bytes| bytes.try_into().ok()).map(ItemId))
+    }
+
+    /// How many entries of ours stand after a stamp, counted up to 1000.
+    pub(super) fn entries_after(&self, stamp: Stamp) -> u64 {
+        let after = [&stamp_key(&self.config.me, stamp)[..], &[0]].concat();
+        let to = stamp_key(&self.config.me, Stamp { incarnation: Incarnation(u64::MAX), counter: u64::MAX });
+        self.tx.range(Table::EntryOrder, &after, &to, 1000).map_or(0, |entries| entries.len() as u64)
     }
 
     /// Goes through an owner's entries from one stamp to another, both included, in dot order.

@@ -13,6 +13,7 @@
 mod download;
 mod exchange;
 mod feed;
+mod forgetting;
 mod heads;
 mod ledgers;
 mod observe;
@@ -20,6 +21,7 @@ mod placing;
 mod probe;
 mod repair;
 mod report;
+mod roster;
 mod settling;
 mod tasks;
 mod timers;
@@ -57,6 +59,8 @@ pub struct Config {
     pub poll_ms: u64,
     /// How long to listen after staking a claim before the work begins.
     pub listen_ms: u64,
+    /// A member that the catalog has not seen for so long is declared absent.
+    pub horizon_ms: u64,
     /// How often the whole cache folder is scanned.
     pub scan_interval_ms: u64,
     /// How many uploads and imports may run at a time.
@@ -93,6 +97,10 @@ pub struct Engine<S> {
     ledgers: ledgers::Ledgers,
     heads: heads::Heads,
     repairs: repair::Repairs,
+    roster: roster::Roster,
+    forgetting: forgetting::Forgetting,
+    /// Why nothing is done any more until a person decides.
+    stopped: Option<&'static str>,
     peers: BTreeMap<ClientId, exchange::Peer>,
     beats: exchange::Beats,
     feed: feed::Feed,
@@ -110,6 +118,7 @@ pub struct Engine<S> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Waiter {
     Feed,
+    Roster,
     Task(ItemId),
 }
 
@@ -139,6 +148,9 @@ impl<S: Store> Engine<S> {
             ledgers: ledgers::Ledgers::new(myself),
             heads: heads::Heads::load(&tx, random)?,
             repairs: repair::Repairs::default(),
+            roster: roster::Roster::load(&tx)?,
+            forgetting: forgetting::Forgetting::default(),
+            stopped: None,
             peers: BTreeMap::new(),
             beats: exchange::Beats::default(),
             feed: feed::Feed::load(&tx)?,
@@ -197,10 +209,14 @@ impl<S: Store> Engine<S> {
     fn finish_input(&mut self) -> Result<()> {
         self.beat_if_due()?;
         self.read_feed_if_due();
+        self.visit_roster_if_due();
         self.scan_if_due();
         self.look_if_due();
-        self.settle_some()?;
+        if self.stopped.is_none() {
+            self.settle_some()?;
+        }
         self.seal()?;
+        self.forget_some()?;
         self.answer_probes();
         self.save_heads()?;
         self.tx.commit()?;
@@ -213,8 +229,9 @@ impl<S: Store> Engine<S> {
         let due = [
             self.beats.due_ms,
             self.feed.due_ms(),
+            self.roster.due_ms(),
             self.watch.due_ms(),
-            self.queue.due_ms(self.now.mono_ms),
+            if self.stopped.is_none() { self.queue.due_ms(self.now.mono_ms) } else { u64::MAX },
             self.task_due_ms(),
             self.probe_due_ms(),
         ];
@@ -226,6 +243,15 @@ impl<S: Store> Engine<S> {
     #[allow(dead_code, reason = "the first bugs come with what they break")]
     fn planted(&self, bug: Bug) -> bool {
         self.tx.planted(bug)
+    }
+
+    /// Does nothing any more but read: no task goes on, and none begins, until this start ends.
+    fn stop(&mut self, why: &'static str) {
+        if self.stopped.is_none() {
+            self.stopped = Some(why);
+            self.tasks.clear();
+            self.event(Event::Stopped(why.into()));
+        }
     }
 
     fn event(&mut self, event: Event) {
@@ -243,14 +269,19 @@ impl<S: Store> Engine<S> {
     fn effect_done(&mut self, id: EffectId, outcome: crate::ports::Outcome) -> Result<()> {
         match self.effects.remove(&id) {
             Some(Waiter::Feed) => self.feed_read(outcome),
+            Some(Waiter::Roster) => self.roster_visited(outcome),
             Some(Waiter::Task(item)) => self.step_done(item, id, outcome),
             None => Ok(()),
         }
     }
 
-    /// Members that are live: heard within the lease, and hearing us.
+    /// Members that are live: heard within the lease, and hearing us; their word counts.
     fn live(&self) -> BTreeSet<ClientId> {
         let live = |peer: &exchange::Peer| peer.is_live(self.now.mono_ms, self.config.lease_ms);
-        self.peers.iter().filter(|(_, peer)| live(peer)).map(|(client, _)| *client).collect()
+        self.peers
+            .iter()
+            .filter(|(client, peer)| live(peer) && self.roster.is_counted(client))
+            .map(|(client, _)| *client)
+            .collect()
     }
 }

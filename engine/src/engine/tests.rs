@@ -57,6 +57,7 @@ impl Bench {
             quiet_ms: 2_000,
             poll_ms: 5_000,
             listen_ms: 100,
+            horizon_ms: 90 * 86_400_000,
             scan_interval_ms: 3_600_000,
             uploads_max: 4,
             downloads_max: 4,
