@@ -42,7 +42,7 @@ pub struct RosterMember {
 pub struct Visit {
     /// Who visits.
     pub client: ClientId,
-    /// Its latest stamp.
+    /// Its latest stamp, to be noted; zero to note none.
     pub stamp: Stamp,
     /// Whether its word is to count again, if it was declared absent: it has resynchronised.
     pub present: bool,

@@ -108,6 +108,10 @@ impl Catalog {
         if !noted.same_as(&link.content) {
             self.reused.push(link.revision);
         }
+        let dot = link.revision.0;
+        if let Some(member) = self.roster.iter_mut().find(|member| member.client == dot.client) {
+            member.stamp = member.stamp.max(dot.stamp);
+        }
     }
 
     /// Enters a new item.

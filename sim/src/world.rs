@@ -6,10 +6,9 @@ use crate::folder::Folder;
 use crate::random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::batch::{Keys, Signature};
-use tcat_engine::clock::Stamp;
 use tcat_engine::content::{Blake3, Content, Md5};
-use tcat_engine::engine::{Config, Engine};
-use tcat_engine::ids::{ClientId, ItemId};
+use tcat_engine::engine::{Config, Engine, KeptEntry};
+use tcat_engine::ids::ClientId;
 use tcat_engine::message::Message;
 use tcat_engine::observation::FileStat;
 use tcat_engine::paths::MediaPath;
@@ -486,7 +485,7 @@ impl World {
     }
 
     /// Every ledger as a node keeps it.
-    pub fn ledgers(&mut self, n: usize) -> Vec<(ClientId, Stamp, ItemId, Vec<u8>)> {
+    pub fn ledgers(&mut self, n: usize) -> Vec<KeptEntry> {
         let engine = self.nodes[n].engine.as_mut();
         engine.and_then(|engine| engine.ledgers().ok()).unwrap_or_default()
     }

@@ -9,9 +9,10 @@ use crate::clock::Stamp;
 use crate::entry::Entry;
 use crate::ids::ClientId;
 use crate::message::{Fetch, Heartbeat, Message, Page};
+use crate::planted::Bug;
 use crate::ports::Output;
 use crate::store::Store;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What we know of a member since this start.
 #[derive(Debug, Default)]
@@ -21,10 +22,14 @@ pub(super) struct Peer {
     connected_ms: u64,
     /// When the last connection ended.
     gone_ms: Option<u64>,
+    /// Whether we hear it through others.
+    pub(super) relayed: bool,
+    /// When we last heard from it without a relay.
+    pub(super) direct_ms: Option<u64>,
     /// When we last heard from it.
     pub(super) heard_ms: Option<u64>,
     /// When we sent the latest of our heartbeats that it has echoed.
-    echoed_ms: Option<u64>,
+    pub(super) echoed_ms: Option<u64>,
     pub(super) heartbeat: Option<Heartbeat>,
     /// Ledgers asked of it, and when.
     fetches: BTreeMap<ClientId, u64>,
@@ -34,7 +39,7 @@ impl Peer {
     /// Whether we hear it and it hears us, within a lease.
     pub(super) fn is_live(&self, now_ms: u64, lease_ms: u64) -> bool {
         let recent = |at: Option<u64>| at.is_some_and(|at| now_ms.saturating_sub(at) <= lease_ms);
-        self.connected && recent(self.heard_ms) && recent(self.echoed_ms)
+        (self.connected || self.relayed) && recent(self.heard_ms) && recent(self.echoed_ms)
     }
 
     /// Until when it may still turn out to be live, if it was connected just now.
@@ -48,16 +53,6 @@ impl Peer {
     }
 }
 
-/// Our own heartbeats.
-#[derive(Debug, Default)]
-pub(super) struct Beats {
-    pub(super) due_ms: u64,
-    beat: u64,
-    /// The last few beats and when they were sent.
-    sent: VecDeque<(u64, u64)>,
-}
-
-const BEATS_KEPT: usize = 256;
 /// A member that was there a moment ago, or that we have yet to meet after a start, may be back within this time.
 pub(super) const MEET_MS: u64 = 5_000;
 /// The longest name that a member may call itself, in bytes.
@@ -90,6 +85,8 @@ impl<S: Store> Engine<S> {
     pub(super) fn peer_disconnected(&mut self, client: ClientId) {
         if let Some(peer) = self.peers.get_mut(&client) {
             peer.connected = false;
+            // Until others pass on that it is alive.
+            (peer.relayed, peer.echoed_ms, peer.direct_ms) = (false, None, None);
             peer.gone_ms = Some(self.now.mono_ms);
             peer.heartbeat = None;
             peer.fetches.clear();
@@ -102,7 +99,9 @@ impl<S: Store> Engine<S> {
     pub(super) fn message(&mut self, from: ClientId, message: Message) -> Result<()> {
         let now_ms = self.now.mono_ms;
         match self.peers.get_mut(&from) {
-            Some(peer) if peer.connected => peer.heard_ms = Some(now_ms),
+            Some(peer) if peer.connected => {
+                (peer.heard_ms, peer.direct_ms) = (Some(now_ms), Some(now_ms));
+            }
             _ => return Ok(()),
         }
         match message {
@@ -113,6 +112,7 @@ impl<S: Store> Engine<S> {
                 Ok(())
             }
             Message::Page(page) => self.apply_page(from, page),
+            Message::Life(life) => self.life(from, life),
             Message::Probe(nonce) => {
                 self.peer_asks(from, nonce);
                 Ok(())
@@ -134,10 +134,9 @@ impl<S: Store> Engine<S> {
             return Ok(());
         }
         let was_live = self.live().contains(&from);
-        let (start, lease_ms, now_ms) = (self.start, self.config.lease_ms, self.now.mono_ms);
-        let echoed = heartbeat.echo.filter(|(echo_start, _)| *echo_start == start).and_then(|(_, beat)| {
-            self.beats.sent.iter().find(|(sent, _)| *sent == beat).map(|(_, sent_ms)| *sent_ms)
-        });
+        let (lease_ms, now_ms) = (self.config.lease_ms, self.now.mono_ms);
+        let echoed = self.sent_ms(heartbeat.echo);
+        self.note_echo(heartbeat.echo);
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.echoed_ms = peer.echoed_ms.max(echoed);
             peer.fetches.retain(|_, asked_ms| now_ms.saturating_sub(*asked_ms) < lease_ms / 2);
@@ -214,7 +213,8 @@ impl<S: Store> Engine<S> {
         let have = self.ledgers.myself.vector.get(&page.owner);
         let repairs = self.repairs_with(from, &page);
         let proves = page.head.is_some() && self.heads.head(&page.owner) != page.head.as_ref();
-        if !repairs && (page.through < have || (page.through == have && !proves)) {
+        let late = page.through < have && !self.planted(Bug::OldReleaseFrees);
+        if !repairs && (late || (page.through == have && !proves)) {
             return Ok(());
         }
         if page.after > have {
@@ -328,36 +328,6 @@ impl<S: Store> Engine<S> {
             if !known {
                 self.feed.hint(self.now.mono_ms);
             }
-        }
-        Ok(())
-    }
-
-    pub(super) fn beat_if_due(&mut self) -> Result<()> {
-        if self.now.mono_ms < self.beats.due_ms {
-            return Ok(());
-        }
-        self.beats.due_ms = self.now.mono_ms + (self.config.lease_ms / 5).max(1);
-        self.beats.beat += 1;
-        self.beats.sent.push_back((self.beats.beat, self.now.mono_ms));
-        if self.beats.sent.len() > BEATS_KEPT {
-            self.beats.sent.pop_front();
-        }
-        let base = Heartbeat {
-            start: self.start,
-            beat: self.beats.beat,
-            name: self.config.name.clone(),
-            vector: self.vector(),
-            feed: self.feed.position(),
-            idle: self.is_at_rest(),
-            echo: None,
-            whole: self.whole(),
-            hears: self.connected(),
-        };
-        for client in self.connected() {
-            let heard = self.peers.get(&client).and_then(|peer| peer.heartbeat.as_ref());
-            let echo = heard.map(|heartbeat| (heartbeat.start, heartbeat.beat));
-            self.outputs
-                .push_back(Output::Send(client, Message::Heartbeat(Heartbeat { echo, ..base.clone() })));
         }
         Ok(())
     }

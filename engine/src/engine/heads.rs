@@ -333,8 +333,10 @@ impl<S: Store> Engine<S> {
     /// Begins a new incarnation above `seen` and writes all our entries again under it.
     pub(super) fn begin_incarnation(&mut self, seen: Stamp) -> Result<()> {
         let before = self.ledgers.myself.stamp;
-        let floor = seen.incarnation.max(before.incarnation);
-        let incarnation = Incarnation::mint(self.now.wall_ms, self.start, floor);
+        let low = self.planted(Bug::LowVector);
+        let floor = if low { before.incarnation } else { seen.incarnation.max(before.incarnation) };
+        let wall_ms = if low { 0 } else { self.now.wall_ms };
+        let incarnation = Incarnation::mint(wall_ms, self.start, floor);
         let mut items = Vec::new();
         self.each_entry(&self.config.me.clone(), Stamp::default(), before, |_, item, _, bytes| {
             if counts(&bytes) {

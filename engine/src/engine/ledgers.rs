@@ -11,6 +11,7 @@ use crate::content::Blake3;
 use crate::entry::{Entry, OwnedEntry};
 use crate::ids::{ClientId, ItemId};
 use crate::message::{Message, PAGE_BYTES, Page};
+use crate::planted::Bug;
 use crate::ports::Output;
 use crate::store::{Store, Table};
 use serde::{Deserialize, Serialize};
@@ -261,7 +262,7 @@ impl<S: Store> Engine<S> {
             };
             match old {
                 Some(old) if old.stamp == stamp => continue,
-                Some(old) if old.stamp > stamp => {
+                Some(old) if old.stamp > stamp && !self.planted(Bug::OldReleaseFrees) => {
                     let index = u32::try_from(stamp.counter.saturating_sub(batch.first)).unwrap_or(u32::MAX);
                     skeleton.prune(index, leaf_hash(record));
                     continue;
@@ -269,7 +270,11 @@ impl<S: Store> Engine<S> {
                 Some(old) => self.prune(&batch.owner, &record.item, old)?,
                 None => {}
             }
-            let kept = Kept { stamp, batch_first: batch.first, bytes: record.entry.clone() };
+            let mut bytes = record.entry.clone();
+            if self.planted(Bug::FieldLostInRelay) {
+                bytes = Entry { unknown: Vec::new(), ..Entry::decode(&bytes)? }.encode()?;
+            }
+            let kept = Kept { stamp, batch_first: batch.first, bytes };
             self.tx.put(Table::Entries, key, codec::encode(&kept)?);
             self.tx.put(Table::EntryOrder, stamp_key(&batch.owner, stamp), record.item.0.to_vec());
             self.count_in(&batch.owner, &record.item, stamp, &record.entry);

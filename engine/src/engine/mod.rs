@@ -16,6 +16,7 @@ mod feed;
 mod forgetting;
 mod heads;
 mod ledgers;
+mod liveness;
 mod observe;
 mod placing;
 mod probe;
@@ -38,9 +39,9 @@ use crate::planted::Bug;
 use crate::ports::{EffectId, Event, Input, Now, Output};
 use crate::store::{Store, StoreError, Table};
 use crate::transaction::Transaction;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-pub use report::{ItemReport, PeerReport, Report, TaskReport};
+pub use report::{ItemReport, KeptEntry, PeerReport, Report, TaskReport};
 
 /// What the engine is told once.
 #[derive(Clone, Debug)]
@@ -102,7 +103,8 @@ pub struct Engine<S> {
     /// Why nothing is done any more until a person decides.
     stopped: Option<&'static str>,
     peers: BTreeMap<ClientId, exchange::Peer>,
-    beats: exchange::Beats,
+    beats: liveness::Beats,
+    lives: liveness::Lives,
     feed: feed::Feed,
     watch: observe::Watch,
     queue: settling::Queue,
@@ -140,7 +142,9 @@ impl<S: Store> Engine<S> {
         let myself = match tx.get(Table::Meta, META_MYSELF)? {
             Some(bytes) => codec::decode_prefix(&bytes)?.0,
             None => {
-                let incarnation = Incarnation::mint(now.wall_ms, random, Incarnation::default());
+                let low = tx.planted(Bug::LowVector);
+                let wall_ms = if low { 0 } else { now.wall_ms };
+                let incarnation = Incarnation::mint(wall_ms, random, Incarnation::default());
                 Myself { stamp: Stamp { incarnation, counter: 0 }, ..Myself::default() }
             }
         };
@@ -152,7 +156,8 @@ impl<S: Store> Engine<S> {
             forgetting: forgetting::Forgetting::default(),
             stopped: None,
             peers: BTreeMap::new(),
-            beats: exchange::Beats::default(),
+            beats: liveness::Beats::default(),
+            lives: liveness::Lives::default(),
             feed: feed::Feed::load(&tx)?,
             watch: observe::Watch::default(),
             queue: settling::Queue::load(&tx)?,
@@ -240,7 +245,6 @@ impl<S: Store> Engine<S> {
 
     /// Whether a defect is planted here. A constant in everything that ships.
     #[inline(always)]
-    #[allow(dead_code, reason = "the first bugs come with what they break")]
     fn planted(&self, bug: Bug) -> bool {
         self.tx.planted(bug)
     }
@@ -273,15 +277,5 @@ impl<S: Store> Engine<S> {
             Some(Waiter::Task(item)) => self.step_done(item, id, outcome),
             None => Ok(()),
         }
-    }
-
-    /// Members that are live: heard within the lease, and hearing us; their word counts.
-    fn live(&self) -> BTreeSet<ClientId> {
-        let live = |peer: &exchange::Peer| peer.is_live(self.now.mono_ms, self.config.lease_ms);
-        self.peers
-            .iter()
-            .filter(|(client, peer)| live(peer) && self.roster.is_counted(client))
-            .map(|(client, _)| *client)
-            .collect()
     }
 }

@@ -122,6 +122,9 @@ pub struct TaskReport {
     pub error: Option<String>,
 }
 
+/// An entry as it is kept: its owner, stamp and item, and its bytes.
+pub type KeptEntry = (ClientId, Stamp, ItemId, Vec<u8>);
+
 /// Everything known here of one item.
 #[derive(Clone, Debug)]
 pub struct ItemReport {
@@ -196,7 +199,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// Every ledger as it is kept here: owner, stamp, item and the entry's bytes. For tests: it reads everything.
-    pub fn ledgers(&mut self) -> Result<Vec<(ClientId, Stamp, ItemId, Vec<u8>)>> {
+    pub fn ledgers(&mut self) -> Result<Vec<KeptEntry>> {
         let mut all = Vec::new();
         let end = Stamp { incarnation: Incarnation(u64::MAX), counter: u64::MAX };
         for owner in self.vector().iter().map(|(owner, _)| *owner).collect::<Vec<_>>() {

@@ -23,6 +23,8 @@ pub(super) struct Roster {
     members: Option<BTreeMap<ClientId, Standing>>,
     due_ms: u64,
     under_way: bool,
+    /// Whether it was read since this start.
+    visited: bool,
     /// We were declared absent: our ledgers have to be proved again before our word counts.
     resyncing: bool,
     /// Whom we refused, and until when it is not talked to.
@@ -53,6 +55,10 @@ impl Roster {
     /// Where a client stands; none if it is in no roster that we read.
     pub(super) fn standing(&self, client: &ClientId) -> Option<Standing> {
         self.members.as_ref()?.get(client).copied()
+    }
+
+    pub(super) fn was_visited(&self) -> bool {
+        self.visited
     }
 
     pub(super) fn is_retired(&self, client: &ClientId) -> bool {
@@ -87,7 +93,8 @@ impl<S: Store> Engine<S> {
         }
         let visit = Visit {
             client: self.config.me,
-            stamp: self.ledgers.myself.stamp,
+            // The first visit of a start only asks: to note ours would hide a later one of a life that is lost.
+            stamp: if self.roster.visited { self.ledgers.myself.stamp } else { Stamp::default() },
             present: !self.roster.resyncing,
             horizon_ms: self.config.horizon_ms,
         };
@@ -100,6 +107,7 @@ impl<S: Store> Engine<S> {
             self.roster.due_ms = self.now.mono_ms + RETRY_MS;
             return Ok(());
         };
+        self.roster.visited = true;
         // Some earlier, some later: not all at once after a power failure.
         let jitter_ms = self.start % (VISIT_MS / 4);
         self.roster.due_ms = self.now.mono_ms + VISIT_MS - jitter_ms;

@@ -11,6 +11,7 @@ use crate::message::{Heartbeat, Message, Page};
 use crate::observation::{Coverage, FileStat, Observation, Presence, Seen};
 use crate::paths::MediaPath;
 use crate::ports::{Effect, Event, Input, Now, Outcome, Output};
+use crate::roster::{RosterMember, Standing};
 use crate::store::MemoryStore;
 use std::sync::Arc;
 
@@ -67,6 +68,7 @@ impl Bench {
         let engine = Engine::open(MemoryStore::default(), config, Box::new(NoKeys), now, 7).unwrap();
         let mut bench = Bench { engine, now_ms: 60_000, wake_ms: 0, outputs: Vec::new() };
         bench.drain();
+        bench.answer_roster();
         bench
     }
 
@@ -92,6 +94,7 @@ impl Bench {
             self.now_ms = self.now_ms.max(self.wake_ms);
             self.input(Input::Tick);
             self.answer_feed(Vec::new());
+            self.answer_roster();
             ticks += 1;
         }
         self.now_ms = end_ms;
@@ -107,6 +110,22 @@ impl Bench {
         let epoch = CatalogEpoch { number: 1, id: [1; 16] };
         let through = FeedPosition { epoch, number: 0, id: [0; 16] };
         self.input(Input::Done(id, Outcome::Feed(Box::new(FeedPage { changes, through, more: false }))));
+    }
+
+    /// The roster has us and the other.
+    fn answer_roster(&mut self) {
+        let visiting = self
+            .outputs
+            .iter()
+            .rposition(|output| matches!(output, Output::Effect(_, Effect::VisitRoster(_))));
+        let Some(Output::Effect(id, _)) = visiting.map(|at| self.outputs.remove(at)) else { return };
+        let member = |client| RosterMember {
+            client,
+            stamp: Stamp::default(),
+            standing: Standing::Current,
+            seen_ms: 0,
+        };
+        self.input(Input::Done(id, Outcome::Roster([ME, OTHER].map(member).into())));
     }
 
     fn saw(&mut self, path: &str, seen: Seen) {

@@ -183,6 +183,7 @@ impl Driver {
                         let _ = engine.input(Input::Done(id, outcome)).await;
                     });
                 }
+                Output::Drop(client) => self.outside.net.disconnect(client),
                 Output::ScanAll => self.outside.scans.scan_all(),
                 Output::Look(paths) => self.outside.scans.look(paths),
                 Output::Rested(id) => self.outside.events.rested(id),

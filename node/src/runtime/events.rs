@@ -104,6 +104,7 @@ impl Events {
                     "its ledger was incomplete here and is repaired ({dropped} entries dropped)"
                 );
             }
+            Event::Stopped(why) => tracing::error!("nothing is done here any more: {why}"),
             Event::CatalogAway(why) => {
                 tracing::warn!("the catalog cannot be read: {why}; going on with what is known")
             }
