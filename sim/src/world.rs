@@ -463,6 +463,14 @@ impl World {
         }
     }
 
+    /// Ends the connection between two nodes for good; nothing that one sends reaches the other.
+    pub fn part(&mut self, a: usize, b: usize) {
+        self.cuts.extend([(a, b), (b, a)]);
+        let (first, second) = (self.nodes[a].id, self.nodes[b].id);
+        self.input(a, Input::Disconnected(second));
+        self.input(b, Input::Disconnected(first));
+    }
+
     /// What a backup of a node's database holds now.
     pub fn backup(&mut self, n: usize) -> MemoryStore<Planted> {
         self.crash(n);
@@ -496,22 +504,26 @@ impl World {
     }
 
     fn send(&mut self, n: usize, to: ClientId, message: &Message) {
-        let Some(to) = self.nodes.iter().position(|node| node.id == to) else { return };
         let frame = match message.encode() {
             Ok(frame) => frame,
             Err(error) => panic!("a message that cannot be sent: {error}"),
         };
         self.words += u64::from(!matches!(message, Message::Heartbeat(_)));
-        let copies = match () {
-            () if self.cuts.contains(&(n, to)) => 0,
-            () if self.random.permille(self.weather.loss_permille) => 0,
-            () if self.random.permille(self.weather.twice_permille) => 2,
-            () => 1,
-        };
-        for _ in 0..copies {
-            let ms = 1 + self.random.below(self.weather.delay_ms_max);
-            let (from, frame) = (self.nodes[n].id, frame.clone());
-            self.later(ms, Happening::Arrives { to, from, frame });
+        // Two machines with one key both hear what is sent to it.
+        let heard: Vec<_> =
+            (0..self.nodes.len()).filter(|other| *other != n && self.nodes[*other].id == to).collect();
+        for to in heard {
+            let copies = match () {
+                () if self.cuts.contains(&(n, to)) => 0,
+                () if self.random.permille(self.weather.loss_permille) => 0,
+                () if self.random.permille(self.weather.twice_permille) => 2,
+                () => 1,
+            };
+            for _ in 0..copies {
+                let ms = 1 + self.random.below(self.weather.delay_ms_max);
+                let (from, frame) = (self.nodes[n].id, frame.clone());
+                self.later(ms, Happening::Arrives { to, from, frame });
+            }
         }
     }
 

@@ -209,3 +209,114 @@ fn what_a_retired_node_writes_after_its_last_dot_counts_nowhere() {
         assert!(world.run_until_rested(0, PATIENCE_MS) && world.run_until_rested(1, PATIENCE_MS));
     }
 }
+
+/// Two ends that do not hear each other, one in the middle, and one elsewhere whose pictures all of them want.
+fn line(seed: u64, planted: Option<Bug>) -> World {
+    let mut world = World::new(seed, 4, FAIR);
+    world.planted = Planted(planted);
+    for n in 0..4 {
+        world.crash(n);
+        world.start(n);
+    }
+    for (a, b) in [(0, 1), (0, 2), (0, 3), (1, 3)] {
+        world.part(a, b);
+    }
+    world.run_for(10_000);
+    for n in 0..12 {
+        world.save(0, &format!("{n}.jpg"), content(n));
+        world.run_for(500);
+    }
+    world.run_for(30_000);
+    world
+}
+
+#[test]
+fn clients_in_a_line_without_the_third_link_fetch_each_content_once() {
+    for seed in 0..10 {
+        let world = line(seed, None);
+        for n in 1..4 {
+            assert_eq!(world.folder(n).contents().len(), 12, "seed {seed}\n{}", log(&world));
+        }
+        assert!(world.catalog.fetches.values().all(|times| *times == 1), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_client_in_the_middle_that_passes_nothing_on_is_caught() {
+    let twice = |seed| line(seed, Some(Bug::NoRelay)).catalog.fetches.values().any(|times| *times > 1);
+    assert!((0..40).any(twice));
+}
+
+/// Whether one that is heard by a deaf client's neighbour comes to rest: it must not wait for who hears nobody.
+fn rests_beside_a_deaf_client(seed: u64, planted: Option<Bug>) -> bool {
+    let mut world = World::new(seed, 2, FAIR);
+    world.planted = Planted(planted);
+    world.crash(0);
+    world.cuts = [(0, 1)].into();
+    world.start(0);
+    for n in 0..6 {
+        world.save(0, &format!("{n}.jpg"), content(n));
+        world.save(1, &format!("deaf {n}.jpg"), content(100 + n));
+    }
+    world.run_for(5_000);
+    world.run_until_rested(0, 60_000)
+}
+
+#[test]
+fn a_deaf_client_keeps_nobody_from_working() {
+    for seed in 0..10 {
+        assert!(rests_beside_a_deaf_client(seed, None), "seed {seed}");
+    }
+    assert!(!rests_beside_a_deaf_client(1, Some(Bug::DeafThief)), "L1");
+}
+
+/// Two machines with one key, in a workgroup with others; returns the twin's number.
+fn clone_story(seed: u64, planted: Option<Bug>) -> (World, usize) {
+    let mut world = World::new(seed, 3, FAIR);
+    for n in 0..4 {
+        world.save(0, &format!("{n}.jpg"), content(n));
+    }
+    rests(&mut world, PATIENCE_MS).unwrap();
+    let twin = world.clone_node(0);
+    world.planted = Planted(planted);
+    world.crash(0);
+    world.start(0);
+    world.start(twin);
+    world.run_for(20_000);
+    (world, twin)
+}
+
+#[test]
+fn two_machines_with_one_key_both_stop_and_ask() {
+    for seed in 0..10 {
+        let (world, twin) = clone_story(seed, None);
+        for n in [0, twin] {
+            let report = world.engine(n).unwrap().report();
+            assert!(report.stopped.is_some(), "seed {seed}, node {n}\n{}", log(&world));
+        }
+        for n in [1, 2] {
+            assert_eq!(world.engine(n).unwrap().report().stopped, None, "nobody else has to stop");
+        }
+    }
+    let (world, twin) = clone_story(3, Some(Bug::ClonesUnnoticed));
+    assert!([0, twin].iter().all(|n| world.engine(*n).unwrap().report().stopped.is_none()), "L3");
+}
+
+#[test]
+fn a_restart_is_not_taken_for_a_second_machine() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 3, FOUL);
+        for _ in 0..6 {
+            let victim = world.chance(3) as usize;
+            world.crash(victim);
+            let down_ms = world.chance(3_000);
+            world.run_for(down_ms);
+            world.start(victim);
+            let up_ms = world.chance(6_000);
+            world.run_for(up_ms);
+        }
+        assert!((0..3).all(|n| world.engine(n).unwrap().report().stopped.is_none()), "seed {seed}");
+        let refused = world.log.iter().find(|(_, _, event)| matches!(event, Event::Refused(..)));
+        assert!(refused.is_none(), "seed {seed}: honest members are not refused: {refused:?}");
+    }
+}
