@@ -7,7 +7,7 @@ use crate::random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::batch::{Keys, Signature};
 use tcat_engine::content::{Blake3, Content, Md5};
-use tcat_engine::engine::{Config, Engine, KeptEntry};
+use tcat_engine::engine::{Config, Engine};
 use tcat_engine::ids::ClientId;
 use tcat_engine::message::Message;
 use tcat_engine::observation::FileStat;
@@ -52,7 +52,7 @@ pub struct World {
     pub horizon_ms: u64,
     /// The defect that is planted in nodes that start from now on.
     pub planted: Planted,
-    nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
     now_ms: u64,
     random: Random,
     happenings: BTreeMap<(u64, u64), Happening>,
@@ -61,11 +61,11 @@ pub struct World {
     next_content: u64,
 }
 
-struct Node {
-    id: ClientId,
-    engine: Option<Engine<MemoryStore<Planted>>>,
+pub(crate) struct Node {
+    pub(crate) id: ClientId,
+    pub(crate) engine: Option<Engine<MemoryStore<Planted>>>,
     /// What survived the crash.
-    store: MemoryStore<Planted>,
+    pub(crate) store: MemoryStore<Planted>,
     folder: Folder,
     /// Counts starts: what was under way for an earlier one comes to nothing.
     life: u64,
@@ -76,7 +76,7 @@ struct Node {
 }
 
 impl Node {
-    fn new(n: usize) -> Self {
+    pub(crate) fn new(n: usize) -> Self {
         Node {
             id: ClientId([n as u8 + 1; 32]),
             engine: None,
@@ -415,7 +415,7 @@ impl World {
         ms
     }
 
-    fn input(&mut self, n: usize, input: Input) {
+    pub(crate) fn input(&mut self, n: usize, input: Input) {
         let now = self.clock();
         let Some(engine) = &mut self.nodes[n].engine else { return };
         self.inputs += 1;
@@ -461,46 +461,6 @@ impl World {
         if let Some(other) = self.nodes.iter().position(|node| node.id == client) {
             self.input(other, Input::Disconnected(id));
         }
-    }
-
-    /// Ends the connection between two nodes for good; nothing that one sends reaches the other.
-    pub fn part(&mut self, a: usize, b: usize) {
-        self.cuts.extend([(a, b), (b, a)]);
-        let (first, second) = (self.nodes[a].id, self.nodes[b].id);
-        self.input(a, Input::Disconnected(second));
-        self.input(b, Input::Disconnected(first));
-    }
-
-    /// What a backup of a node's database holds now.
-    pub fn backup(&mut self, n: usize) -> MemoryStore<Planted> {
-        self.crash(n);
-        let store = self.nodes[n].store.clone();
-        self.start(n);
-        store
-    }
-
-    /// Puts a backup in the place of a node's database; the node must not run.
-    pub fn restore(&mut self, n: usize, backup: MemoryStore<Planted>) {
-        self.nodes[n].store = backup;
-    }
-
-    /// Another machine with a node's key and database; returns its number.
-    pub fn clone_node(&mut self, n: usize) -> usize {
-        let store = self.backup(n);
-        let twin = Node { id: self.nodes[n].id, store, ..Node::new(n) };
-        self.nodes.push(twin);
-        self.nodes.len() - 1
-    }
-
-    /// Every ledger as a node keeps it.
-    pub fn ledgers(&mut self, n: usize) -> Vec<KeptEntry> {
-        let engine = self.nodes[n].engine.as_mut();
-        engine.and_then(|engine| engine.ledgers().ok()).unwrap_or_default()
-    }
-
-    /// Who a node is.
-    pub fn id(&self, n: usize) -> ClientId {
-        self.nodes[n].id
     }
 
     fn send(&mut self, n: usize, to: ClientId, message: &Message) {
