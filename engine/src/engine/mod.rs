@@ -29,6 +29,8 @@ mod timers;
 mod upload;
 
 #[cfg(test)]
+mod exchange_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::batch::Keys;
