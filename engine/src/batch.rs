@@ -170,6 +170,16 @@ impl Batch {
         })
     }
 
+    /// The same batch with every record that is in either of the two; none if they are not one batch.
+    pub fn union(&self, other: &Batch) -> Option<Batch> {
+        let named = |batch: &Batch| (batch.owner, batch.incarnation, batch.first, batch.count);
+        if named(self) != named(other) || self.root().ok()? != other.root().ok()? {
+            return None;
+        }
+        let (mut ours, mut theirs) = (self.pieces.iter().peekable(), other.pieces.iter().peekable());
+        Some(Batch { pieces: unite(self.count, &mut ours, &mut theirs), ..self.clone() })
+    }
+
     /// The stamp of the last record written, pruned or not.
     pub fn last_stamp(&self) -> Stamp {
         let counter = self.first.saturating_add(u64::from(self.count)).saturating_sub(1);
@@ -223,6 +233,40 @@ fn fold_tree<'a>(
         }
         _ => Err(BatchError::Malformed),
     }
+}
+
+type Pieces<'a> = Peekable<std::slice::Iter<'a, Piece>>;
+
+/// The subtree of `count` records that comes next in both, with what either has of it. Both make up the same tree, so
+/// the recursion halves `count` until one of them is a single piece.
+fn unite(count: u32, ours: &mut Pieces<'_>, theirs: &mut Pieces<'_>) -> Vec<Piece> {
+    let single = |next: Option<&&Piece>| match next {
+        Some(Piece::Pruned { records, .. }) => *records >= count,
+        Some(Piece::Record(_)) => count <= 1,
+        None => true,
+    };
+    if count > 1 && !single(ours.peek()) && !single(theirs.peek()) {
+        let left = left_records(count);
+        let mut pieces = unite(left, ours, theirs);
+        pieces.extend(unite(count - left, ours, theirs));
+        return pieces;
+    }
+    let pruned = matches!(ours.peek(), Some(Piece::Pruned { records, .. }) if *records >= count);
+    let (ours, theirs) = (take_subtree(count, ours), take_subtree(count, theirs));
+    if pruned { theirs } else { ours }
+}
+
+fn take_subtree(count: u32, pieces: &mut Pieces<'_>) -> Vec<Piece> {
+    let (mut taken, mut records) = (Vec::new(), 0);
+    while let (true, Some(piece)) = (records < count, pieces.peek()) {
+        records += match piece {
+            Piece::Record(_) => 1,
+            Piece::Pruned { records, .. } => *records,
+        };
+        taken.push((*piece).clone());
+        pieces.next();
+    }
+    taken
 }
 
 /// Which records of a kept batch still count, without the records: what a store keeps beside the entries.
@@ -369,6 +413,27 @@ mod tests {
             part.verify(&TestKeys(OWNER)).is_ok() && part.records().eq(kept)
         }
         QuickCheck::new().quickcheck(law as fn(_, _) -> bool);
+    }
+
+    #[test]
+    fn what_one_has_pruned_and_the_other_has_not_is_in_their_union() {
+        fn law(count: u8, ours: Vec<u8>, theirs: Vec<u8>) -> bool {
+            let count = usize::from(count).max(1);
+            let tidy = |gone: Vec<u8>| {
+                let mut gone: Vec<_> = gone.into_iter().map(|g| usize::from(g) % count).collect();
+                gone.sort_unstable();
+                gone.dedup();
+                gone
+            };
+            let (ours, theirs, whole) = (tidy(ours), tidy(theirs), batch(count));
+            let (a, b) = (pruned(&whole, &ours), pruned(&whole, &theirs));
+            let union = a.union(&b).unwrap();
+            let both = |at: usize| ours.contains(&at) && theirs.contains(&at);
+            let kept: Vec<_> = whole.records().filter(|(s, _)| !both(s.counter as usize - 10)).collect();
+            union.verify(&TestKeys(OWNER)).is_ok() && union.records().eq(kept)
+        }
+        QuickCheck::new().quickcheck(law as fn(_, _, _) -> bool);
+        assert_eq!(batch(3).union(&batch(4)), None);
     }
 
     #[test]

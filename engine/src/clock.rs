@@ -74,6 +74,14 @@ impl VersionVector {
         }
     }
 
+    /// Moves `client` back to `stamp`, or out with the zero stamp: what it wrote later does not count any more.
+    pub fn set_back(&mut self, client: &ClientId, stamp: Stamp) {
+        match self.0.get_mut(client) {
+            Some(known) if stamp > Stamp::default() => *known = (*known).min(stamp),
+            _ => _ = self.0.remove(client),
+        }
+    }
+
     /// The least vector that covers both.
     pub fn merge(&mut self, other: &VersionVector) {
         for (client, stamp) in &other.0 {

@@ -4,12 +4,14 @@
 //! be longer than this version knows. An unknown kind is ignored. Over all transports frames are at most
 //! [`FRAME_BYTES_MAX`] long.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Keys, Signature};
 use crate::catalog::FeedPosition;
 use crate::clock::{Stamp, VersionVector};
 use crate::codec::{self, CodecError};
+use crate::heads::{Head, WholeVector};
 use crate::ids::ClientId;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The version of the protocol that this code speaks.
 pub const PROTOCOL_VERSION: u8 = 1;
@@ -35,6 +37,12 @@ pub struct Heartbeat {
     pub idle: bool,
     /// The (start, beat) last heard from the receiver: tells it that it is heard.
     pub echo: Option<(u64, u64)>,
+    /// At which heads the sender's ledgers are whole. Appended to the body.
+    #[serde(skip)]
+    pub whole: WholeVector,
+    /// Whom the sender hears without a relay. Appended to the body.
+    #[serde(skip)]
+    pub hears: Vec<ClientId>,
 }
 
 /// Asks for the entries of one ledger after a stamp.
@@ -59,6 +67,58 @@ pub struct Page {
     pub batches: Vec<Batch>,
     /// Whether the sender has more after `through`.
     pub more: bool,
+    /// The owner's head at `through`, in the last page of a stream, if the sender's ledger is whole there. Appended to
+    /// the body; left out if there is none.
+    #[serde(skip)]
+    pub head: Option<Head>,
+}
+
+/// A sign of life that may travel through others: [`LifeBody`] as its client wrote and signed it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Life {
+    /// The body's bytes, verbatim; a newer version may have appended to them.
+    pub body: Vec<u8>,
+    /// Its client's signature.
+    pub signature: Signature,
+}
+
+/// What a [`Life`] says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LifeBody {
+    /// Who lives.
+    pub owner: ClientId,
+    /// A random number of its start.
+    pub start: u64,
+    /// Counts that start's heartbeats.
+    pub beat: u64,
+    /// How far it knows every ledger.
+    pub vector: VersionVector,
+    /// At which heads its ledgers are whole.
+    pub whole: WholeVector,
+    /// The (start, beat) that it last heard of each client, directly or through others.
+    pub echoes: BTreeMap<ClientId, (u64, u64)>,
+}
+
+impl Life {
+    /// Signs a sign of life as its client.
+    pub fn sign(body: &LifeBody, keys: &dyn Keys) -> Result<Self, CodecError> {
+        let body = codec::encode(body)?;
+        Ok(Life { signature: keys.sign(&signed_life(&body)), body })
+    }
+
+    /// What it says. Nothing of it is to be believed before [`Life::is_of`] its owner.
+    pub fn read(&self) -> Result<LifeBody, CodecError> {
+        Ok(codec::decode_prefix(&self.body)?.0)
+    }
+
+    /// Whether `owner` signed it.
+    pub fn is_of(&self, owner: &ClientId, keys: &dyn Keys) -> bool {
+        keys.verify(owner, &signed_life(&self.body), &self.signature)
+    }
+}
+
+fn signed_life(body: &[u8]) -> Vec<u8> {
+    [b"tcat 1 life ", body].concat()
 }
 
 /// The answer to a probe: the sender has scanned, read the feed to its head and come to rest since it was asked.
@@ -85,17 +145,25 @@ pub enum Message {
     Probe(u64),
     /// Answers a probe.
     Rest(Rest),
+    /// A signed sign of life, relayed to those who do not hear its client.
+    Life(Life),
 }
 
 impl Message {
     /// The message's frame.
     pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
         let (kind, body) = match self {
-            Message::Heartbeat(body) => (1, codec::encode(body)?),
+            Message::Heartbeat(body) => {
+                (1, [codec::encode(body)?, codec::encode(&(&body.whole, &body.hears))?].concat())
+            }
             Message::Fetch(body) => (2, codec::encode(body)?),
-            Message::Page(body) => (3, codec::encode(body)?),
+            Message::Page(body) => {
+                let head = body.head.as_ref().map(codec::encode).transpose()?.unwrap_or_default();
+                (3, [codec::encode(body)?, head].concat())
+            }
             Message::Probe(body) => (4, codec::encode(body)?),
             Message::Rest(body) => (5, codec::encode(body)?),
+            Message::Life(body) => (7, codec::encode(body)?),
         };
         let mut frame = vec![PROTOCOL_VERSION, kind];
         frame.extend_from_slice(&body);
@@ -115,14 +183,33 @@ impl Message {
             return Err(CodecError(format!("protocol version {version}; this is {PROTOCOL_VERSION}")));
         }
         Ok(Some(match kind {
-            1 => Message::Heartbeat(codec::decode_prefix(body)?.0),
+            1 => Message::Heartbeat(heartbeat(body)?),
             2 => Message::Fetch(codec::decode_prefix(body)?.0),
-            3 => Message::Page(codec::decode_prefix(body)?.0),
+            3 => Message::Page(page(body)?),
             4 => Message::Probe(codec::decode_prefix(body)?.0),
             5 => Message::Rest(codec::decode_prefix(body)?.0),
+            7 => Message::Life(codec::decode_prefix(body)?.0),
             _ => return Ok(None),
         }))
     }
+}
+
+/// Reads a heartbeat, with or without what was appended later.
+fn heartbeat(body: &[u8]) -> Result<Heartbeat, CodecError> {
+    let (mut heartbeat, appended): (Heartbeat, _) = codec::decode_prefix(body)?;
+    if !appended.is_empty() {
+        (heartbeat.whole, heartbeat.hears) = codec::decode_prefix(appended)?.0;
+    }
+    Ok(heartbeat)
+}
+
+/// Reads a page, with or without a head.
+fn page(body: &[u8]) -> Result<Page, CodecError> {
+    let (mut page, appended): (Page, _) = codec::decode_prefix(body)?;
+    if !appended.is_empty() {
+        page.head = Some(codec::decode_prefix(appended)?.0);
+    }
+    Ok(page)
 }
 
 #[cfg(test)]
@@ -144,7 +231,7 @@ mod tests {
     #[test]
     fn arbitrary_frames_never_panic() {
         fn law(kind: u8, body: Vec<u8>) -> bool {
-            let mut frame = vec![PROTOCOL_VERSION, kind % 6];
+            let mut frame = vec![PROTOCOL_VERSION, kind % 8];
             frame.extend(body);
             let _ = Message::decode(&frame);
             true

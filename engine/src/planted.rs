@@ -87,11 +87,11 @@ bugs! {
     // Those that every engine of this kind has had somewhere.
     NoFence = "01-no-fence", "S1", Waits, "the catalog does not check the claim epoch of a commit";
     EpochInMemory = "02-epoch-in-memory", "S2", Waits, "claim epochs are counted from one again after a crash";
-    EpochReused = "03-epoch-reused", "S2", Waits, "a restored client uses its old dots and epochs again";
+    EpochReused = "03-epoch-reused", "S2", Planted, "a restored client uses its old dots and epochs again";
     ExpiryByWallClock = "04-expiry-by-wall-clock", "S1", Waits, "a holder judges its lease by the wall clock";
     NoDriftMargin = "05-no-drift-margin", "S1", Waits, "others take over at the moment when a lease ends, without a margin";
     LateRenewal = "06-late-renewal", "S1", Waits, "a heartbeat renews a claim that was taken over already";
-    OldReleaseFrees = "07-old-release-frees", "S1", Waits, "a late copy of an old entry withdraws a newer claim";
+    OldReleaseFrees = "07-old-release-frees", "S1", Planted, "a late copy of an old entry withdraws a newer claim";
     AckBeforeSync = "08-ack-before-sync", "S3", Waits, "the node database answers before its writes are synced";
     FolderNotSynced = "09-folder-not-synced", "S3", Waits, "a published file is synced, its folder is not";
     TornJournal = "10-torn-journal", "S4", Waits, "a journal that was torn by a crash is taken for a whole one";
@@ -102,16 +102,16 @@ bugs! {
     MissingPart = "15-missing-part", "S7", Waits, "an upload is completed with a part missing";
     SourceNotRechecked = "16-source-not-rechecked", "S7", Waits, "what a file became while it was sent is not compared with what was to be sent";
     BlindReplace = "17-blind-replace", "S8", Waits, "publishing replaces what stands in the place without looking";
-    LowVector = "18-low-vector", "S8", Waits, "a client whose database is new begins with a low incarnation";
+    LowVector = "18-low-vector", "S8", Planted, "a client whose database is new begins with a low incarnation";
     RestoredCatalogWins = "19-restored-catalog-wins", "S8", Waits, "a restored catalog's older row is downloaded over a newer file";
-    TombstoneTooEarly = "20-tombstone-too-early", "S9", Waits, "a tombstone is forgotten before everybody has it";
+    TombstoneTooEarly = "20-tombstone-too-early", "S9", Planted, "a tombstone is forgotten before everybody has it";
     UnmountIsDeletion = "21-unmount-is-deletion", "S10", Waits, "a root that is not there reads as if all its files were deleted";
-    RetiredCounted = "22-retired-counted", "L5", Waits, "forgetting waits for clients that were retired";
-    DeafThief = "23-deaf-thief", "L1", Waits, "a client that nobody hears counts as live where its messages arrive";
-    FieldLostInRelay = "24-field-lost-in-relay", "S13", Waits, "a field that this version does not know is lost when an entry is kept";
-    RetiredAccepted = "25-retired-accepted", "S11", Waits, "what a retired client writes is accepted";
+    RetiredCounted = "22-retired-counted", "L5", Planted, "forgetting waits for clients that were retired";
+    DeafThief = "23-deaf-thief", "L1", Planted, "a client that nobody hears counts as live where its messages arrive";
+    FieldLostInRelay = "24-field-lost-in-relay", "S13", Planted, "a field that this version does not know is lost when an entry is kept";
+    RetiredAccepted = "25-retired-accepted", "S11", Planted, "what a retired client writes is accepted";
     UnboundedRetries = "26-unbounded-retries", "S12", Waits, "each failure on a full disk adds to the queue of retries";
-    ClonesUnnoticed = "27-clones-unnoticed", "L3", Waits, "two that run with one key do not notice each other";
+    ClonesUnnoticed = "27-clones-unnoticed", "L3", Planted, "two that run with one key do not notice each other";
     // Those that the protocol's own rules were written against.
     LaggingFeedShared = "28-lagging-feed-shared", "S8", Waits, "on a shared cache the base of the client that lags decides";
     LostAnswerThenSave = "29-lost-answer-then-save", "S8", Waits, "after a commit without an answer the next save drops the line's earlier step";
@@ -120,9 +120,9 @@ bugs! {
     TwoItemsOnePath = "32-two-items-one-path", "S8", Waits, "a second item is written over the first one's path";
     WipedRevives = "33-wiped-revives", "S9", Waits, "a wiped database imports the removed media that lie in its folder";
     CollectorPauses = "34-collector-pauses", "S7", Waits, "a name is deleted that was not condemned first";
-    NoRelay = "35-no-relay", "L1", Waits, "a sign of life is not passed on, so a client in the middle cannot bridge two others";
+    NoRelay = "35-no-relay", "L1", Planted, "a sign of life is not passed on, so a client in the middle cannot bridge two others";
     HungTask = "36-hung-task", "L1", Waits, "a heartbeat renews claims whose task stands still";
-    RetirementRace = "37-retirement-race", "S11", Waits, "a retirement does not say which dot is the last that counts";
+    RetirementRace = "37-retirement-race", "S11", Planted, "a retirement does not say which dot is the last that counts";
     FeedNumberAgain = "38-feed-number-again", "L2", Waits, "a feed position is believed by its number alone";
     TwoHosts = "39-two-hosts", "S6", Waits, "two hosts that were promoted at once both go on";
     PrefixOverLine = "40-prefix-over-line", "S8", Waits, "a prefix of a line replaces the longer line";

@@ -9,6 +9,7 @@ use crate::ids::{ClientId, ItemId, ObjectId};
 use crate::message::Message;
 use crate::observation::{Coverage, FileStat, Observation};
 use crate::paths::MediaPath;
+use crate::roster::{RosterMember, Visit};
 use std::sync::Arc;
 
 /// The time at which an input comes in.
@@ -61,6 +62,8 @@ pub enum Input {
 pub enum Output {
     /// Tell a member; may be lost.
     Send(ClientId, Message),
+    /// End the connection to this member: its words were wrong, or it was retired. It counts as disconnected already.
+    Drop(ClientId),
     /// Do this and answer.
     Effect(EffectId, Effect),
     /// Make a full scan, after any that is under way, and answer with `Scanned` or `ScanFailed`.
@@ -85,6 +88,8 @@ pub enum Effect {
         /// At most so many changes.
         limit: u32,
     },
+    /// Visit the catalog's roster: one transaction that notes, declares and reads.
+    VisitRoster(Visit),
     /// Enter a new item.
     Create(Box<NewItem>),
     /// Register an object before its first byte.
@@ -181,6 +186,8 @@ pub enum Outcome {
     Feed(Box<FeedPage>),
     /// `ReadFeed`: the catalog was restored; read it from the start.
     FeedRestored,
+    /// `VisitRoster`: the roster after it.
+    Roster(Vec<RosterMember>),
     /// `Create`.
     Created(Created),
     /// `Commit`.
@@ -241,6 +248,10 @@ pub enum Event {
     Refused(ClientId, String),
     /// We began a new incarnation, because others know more of us than we do.
     NewIncarnation,
+    /// A ledger did not add up to its owner's head and does now; so many entries were dropped for it.
+    Repaired(ClientId, u64),
+    /// We stopped doing anything, and why: a person has to decide. Reading goes on.
+    Stopped(String),
     /// The catalog cannot be read; we go on with what we know.
     CatalogAway(String),
     /// The catalog can be read again.

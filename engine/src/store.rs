@@ -100,6 +100,11 @@ impl<P: Plants> MemoryStore<P> {
     pub fn planted(plants: P) -> Self {
         Self { plants, tables: BTreeMap::new() }
     }
+
+    /// The same contents with other planted defects.
+    pub fn with_plants(self, plants: P) -> Self {
+        Self { plants, ..self }
+    }
 }
 
 impl<P: Plants> Store for MemoryStore<P> {

@@ -144,6 +144,12 @@ impl Transport for Libp2p {
         }
     }
 
+    fn disconnect(&self, client: ClientId) {
+        if let Some(session) = self.shared.sessions().get(&client) {
+            session.end();
+        }
+    }
+
     async fn open_bulk(&self, to: ClientId) -> io::Result<Box<dyn ByteStream>> {
         let opener = self.shared.sessions().get(&to).map(|session| session.opener.clone());
         let opener = opener.ok_or(io::ErrorKind::NotConnected)?;

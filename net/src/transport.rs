@@ -120,6 +120,8 @@ pub trait Transport: Send + Sync {
     fn listen_addresses(&self) -> Vec<SocketAddr>;
     /// Tells where a client may be reached; it is dialed whenever it is not connected.
     fn add_address(&self, client: ClientId, address: SocketAddr);
+    /// Ends the session with a member, if there is one; it may come back.
+    fn disconnect(&self, client: ClientId);
     /// Opens a stream for one content to a connected member.
     async fn open_bulk(&self, to: ClientId) -> io::Result<Box<dyn ByteStream>>;
     /// Says goodbye and stops everything; returns when it has stopped.
@@ -174,6 +176,11 @@ impl NetHandle {
     /// Tells where a client may be reached; see [`Transport::add_address`].
     pub fn add_address(&self, client: ClientId, address: SocketAddr) {
         self.transport.add_address(client, address);
+    }
+
+    /// Ends the session with a member, if there is one; it may come back.
+    pub fn disconnect(&self, client: ClientId) {
+        self.transport.disconnect(client);
     }
 
     /// Where we listen now; complete once every [`NetEvent::Listening`] has come.

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::catalog::{
     CatalogEpoch, CatalogRow, ChainLink, Commit, Committed, Created, FeedChange, FeedPage, FeedPosition,
-    NewItem, Refusal, RemovalRecord, RowState,
+    NewItem, Refusal, RemovalRecord, Revision, RowState,
 };
+use tcat_engine::clock::Stamp;
 use tcat_engine::content::Content;
-use tcat_engine::ids::{ItemId, ObjectId};
+use tcat_engine::ids::{ClientId, ItemId, ObjectId};
+use tcat_engine::roster::{self, RosterMember, Standing, Visit};
 
 /// The catalog's rows, its feed, and the objects.
 #[derive(Debug, Default)]
@@ -15,6 +17,11 @@ pub struct Catalog {
     removals: BTreeMap<ItemId, RemovalRecord>,
     feed: Vec<ItemId>,
     objects: BTreeMap<ObjectId, Content>,
+    roster: Vec<RosterMember>,
+    /// Every revision that was ever entered, and its content: two contents under one are a dot that was used twice.
+    revisions: BTreeMap<Revision, Content>,
+    /// Dots that were used twice.
+    pub reused: Vec<Revision>,
     /// How often each content was fetched from the object store.
     pub fetches: BTreeMap<Content, u32>,
 }
@@ -68,8 +75,48 @@ impl Catalog {
         FeedPage { changes, through, more: end < self.feed.len() }
     }
 
+    /// Enters a client in the roster.
+    pub fn admit(&mut self, client: ClientId) {
+        let standing = Standing::Current;
+        self.roster.push(RosterMember { client, stamp: Stamp::default(), standing, seen_ms: 0 });
+    }
+
+    /// A member visits the roster.
+    pub fn visit_roster(&mut self, visit: &Visit, now_ms: u64) -> Vec<RosterMember> {
+        roster::visit(&mut self.roster, visit, now_ms);
+        self.roster.clone()
+    }
+
+    /// Retires a client; what it wrote after `last` does not count.
+    pub fn retire(&mut self, client: &ClientId, last: Stamp) {
+        roster::retire(&mut self.roster, client, last);
+    }
+
+    /// The roster.
+    pub fn roster(&self) -> &[RosterMember] {
+        &self.roster
+    }
+
+    /// Whether a client may change anything.
+    pub fn is_member(&self, client: &ClientId) -> bool {
+        let counts = |member: &&RosterMember| !matches!(member.standing, Standing::Retired { .. });
+        self.roster.iter().filter(counts).any(|member| member.client == *client)
+    }
+
+    fn note(&mut self, link: &ChainLink) {
+        let noted = *self.revisions.entry(link.revision).or_insert(link.content);
+        if !noted.same_as(&link.content) {
+            self.reused.push(link.revision);
+        }
+        let dot = link.revision.0;
+        if let Some(member) = self.roster.iter_mut().find(|member| member.client == dot.client) {
+            member.stamp = member.stamp.max(dot.stamp);
+        }
+    }
+
     /// Enters a new item.
     pub fn create(&mut self, new: &NewItem) -> Created {
+        self.note(&ChainLink { revision: new.revision, content: new.content });
         if let Some(row) = self.rows.get(&new.item) {
             return Created::Row(Box::new(row.clone()));
         }
@@ -112,6 +159,10 @@ impl Catalog {
 
     /// Commits a content.
     pub fn commit(&mut self, commit: &Commit) -> Committed {
+        commit.line.iter().for_each(|link| self.note(link));
+        if !self.is_member(&commit.author) {
+            return Committed::Refused { why: Refusal::Roster, row: None };
+        }
         let Some(row) = self.rows.get_mut(&commit.item) else {
             return Committed::Refused { why: Refusal::Killed, row: None };
         };

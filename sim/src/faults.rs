@@ -27,6 +27,7 @@ impl Faults {
         let catalog = matches!(
             effect,
             Effect::ReadFeed { .. }
+                | Effect::VisitRoster(_)
                 | Effect::Create(_)
                 | Effect::Intend(_)
                 | Effect::Put { .. }

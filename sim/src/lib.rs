@@ -9,6 +9,7 @@
 pub mod catalog;
 pub mod faults;
 pub mod folder;
+mod machines;
 pub mod random;
 pub mod verdict;
 pub mod world;

@@ -12,6 +12,7 @@ use tcat_engine::ids::ClientId;
 use tcat_engine::message::Message;
 use tcat_engine::observation::FileStat;
 use tcat_engine::paths::MediaPath;
+use tcat_engine::planted::Planted;
 use tcat_engine::ports::{Effect, EffectId, Event, Input, Now, Outcome, Output};
 use tcat_engine::store::MemoryStore;
 
@@ -47,7 +48,11 @@ pub struct World {
     /// Every content that a person saved, and where; not those that the same person has overwritten since, on the
     /// same node, before anything else took their place.
     pub saved: Vec<(usize, Content)>,
-    nodes: Vec<Node>,
+    /// How long a node may be away before it is declared absent; from its next start on.
+    pub horizon_ms: u64,
+    /// The defect that is planted in nodes that start from now on.
+    pub planted: Planted,
+    pub(crate) nodes: Vec<Node>,
     now_ms: u64,
     random: Random,
     happenings: BTreeMap<(u64, u64), Happening>,
@@ -56,11 +61,11 @@ pub struct World {
     next_content: u64,
 }
 
-struct Node {
-    id: ClientId,
-    engine: Option<Engine<MemoryStore>>,
+pub(crate) struct Node {
+    pub(crate) id: ClientId,
+    pub(crate) engine: Option<Engine<MemoryStore<Planted>>>,
     /// What survived the crash.
-    store: MemoryStore,
+    pub(crate) store: MemoryStore<Planted>,
     folder: Folder,
     /// Counts starts: what was under way for an earlier one comes to nothing.
     life: u64,
@@ -68,6 +73,21 @@ struct Node {
     rested: Option<u64>,
     /// Looks at files are made one after the other: until then one is under way.
     looking_until_ms: u64,
+}
+
+impl Node {
+    pub(crate) fn new(n: usize) -> Self {
+        Node {
+            id: ClientId([n as u8 + 1; 32]),
+            engine: None,
+            store: MemoryStore::planted(Planted(None)),
+            folder: Folder::default(),
+            life: 0,
+            wake_ms: u64::MAX,
+            rested: None,
+            looking_until_ms: 0,
+        }
+    }
 }
 
 enum Happening {
@@ -107,16 +127,6 @@ pub fn content(n: u64) -> Content {
 impl World {
     /// A world of `nodes` nodes, all running and connected.
     pub fn new(seed: u64, nodes: usize, weather: Weather) -> Self {
-        let node = |n: usize| Node {
-            id: ClientId([n as u8 + 1; 32]),
-            engine: None,
-            store: MemoryStore::default(),
-            folder: Folder::default(),
-            life: 0,
-            wake_ms: u64::MAX,
-            rested: None,
-            looking_until_ms: 0,
-        };
         let mut world = World {
             catalog: Catalog::default(),
             weather,
@@ -127,13 +137,18 @@ impl World {
             words: 0,
             log: Vec::new(),
             saved: Vec::new(),
-            nodes: (0..nodes).map(node).collect(),
+            horizon_ms: 90 * 86_400_000,
+            planted: Planted(None),
+            nodes: (0..nodes).map(Node::new).collect(),
             now_ms: 1_000,
             random: Random::new(seed),
             happenings: BTreeMap::new(),
             sequence: 0,
             next_content: 1_000_000,
         };
+        for n in 0..nodes {
+            world.catalog.admit(world.nodes[n].id);
+        }
         (0..nodes).for_each(|n| world.start(n));
         world
     }
@@ -149,7 +164,7 @@ impl World {
     }
 
     /// A node's engine, while it runs.
-    pub fn engine(&self, node: usize) -> Option<&Engine<MemoryStore>> {
+    pub fn engine(&self, node: usize) -> Option<&Engine<MemoryStore<Planted>>> {
         self.nodes[node].engine.as_ref()
     }
 
@@ -172,12 +187,14 @@ impl World {
             quiet_ms: 500,
             poll_ms: 500,
             listen_ms: 100,
+            horizon_ms: self.horizon_ms,
             scan_interval_ms: 20_000,
             uploads_max: 4,
             downloads_max: 8,
             manual_import: false,
         };
-        let store = std::mem::take(&mut node.store);
+        let empty = MemoryStore::planted(self.planted);
+        let store = std::mem::replace(&mut node.store, empty).with_plants(self.planted);
         let keys = Box::new(PaperKeys(node.id));
         match Engine::open(store, config, keys, now, random) {
             Ok(engine) => node.engine = Some(engine),
@@ -398,7 +415,7 @@ impl World {
         ms
     }
 
-    fn input(&mut self, n: usize, input: Input) {
+    pub(crate) fn input(&mut self, n: usize, input: Input) {
         let now = self.clock();
         let Some(engine) = &mut self.nodes[n].engine else { return };
         self.inputs += 1;
@@ -419,7 +436,8 @@ impl World {
         match output {
             Output::Send(to, message) => self.send(n, to, &message),
             Output::Effect(id, effect) => {
-                self.orders += u64::from(!matches!(effect, Effect::ReadFeed { .. }));
+                let endless = matches!(effect, Effect::ReadFeed { .. } | Effect::VisitRoster(_));
+                self.orders += u64::from(!endless);
                 let ms = 1 + self.random.below(100);
                 self.later(ms, Happening::Runs { node: n, life, id, effect });
             }
@@ -431,29 +449,41 @@ impl World {
                 let ms = 1 + self.random.below(20);
                 self.later(ms, Happening::Look { node: n, life, paths });
             }
+            Output::Drop(client) => self.drop_connection(n, client),
             Output::Rested(id) => self.nodes[n].rested = Some(id),
             Output::Event(event) => self.log.push((self.now_ms, n, event)),
             Output::WakeAt(ms) => self.nodes[n].wake_ms = ms,
         }
     }
 
+    fn drop_connection(&mut self, n: usize, client: ClientId) {
+        let id = self.nodes[n].id;
+        if let Some(other) = self.nodes.iter().position(|node| node.id == client) {
+            self.input(other, Input::Disconnected(id));
+        }
+    }
+
     fn send(&mut self, n: usize, to: ClientId, message: &Message) {
-        let Some(to) = self.nodes.iter().position(|node| node.id == to) else { return };
         let frame = match message.encode() {
             Ok(frame) => frame,
             Err(error) => panic!("a message that cannot be sent: {error}"),
         };
         self.words += u64::from(!matches!(message, Message::Heartbeat(_)));
-        let copies = match () {
-            () if self.cuts.contains(&(n, to)) => 0,
-            () if self.random.permille(self.weather.loss_permille) => 0,
-            () if self.random.permille(self.weather.twice_permille) => 2,
-            () => 1,
-        };
-        for _ in 0..copies {
-            let ms = 1 + self.random.below(self.weather.delay_ms_max);
-            let (from, frame) = (self.nodes[n].id, frame.clone());
-            self.later(ms, Happening::Arrives { to, from, frame });
+        // Two machines with one key both hear what is sent to it.
+        let heard: Vec<_> =
+            (0..self.nodes.len()).filter(|other| *other != n && self.nodes[*other].id == to).collect();
+        for to in heard {
+            let copies = match () {
+                () if self.cuts.contains(&(n, to)) => 0,
+                () if self.random.permille(self.weather.loss_permille) => 0,
+                () if self.random.permille(self.weather.twice_permille) => 2,
+                () => 1,
+            };
+            for _ in 0..copies {
+                let ms = 1 + self.random.below(self.weather.delay_ms_max);
+                let (from, frame) = (self.nodes[n].id, frame.clone());
+                self.later(ms, Happening::Arrives { to, from, frame });
+            }
         }
     }
 
@@ -487,6 +517,10 @@ impl World {
         match effect {
             Effect::ReadFeed { after, limit } => {
                 Outcome::Feed(Box::new(self.catalog.read_feed(after, limit)))
+            }
+            Effect::VisitRoster(visit) => Outcome::Roster(self.catalog.visit_roster(&visit, self.now_ms)),
+            Effect::Create(new) if !self.catalog.is_member(&new.author) => {
+                Outcome::Failed("no member".into())
             }
             Effect::Create(new) => Outcome::Created(self.catalog.create(&new)),
             Effect::Intend(_) => done,

@@ -114,7 +114,7 @@ fn an_entry_a_batch_and_a_page_have_the_bytes_of_the_page() {
     let batch = Batch::sign(client(), incarnation(), 1, vec![record], &PageKeys).unwrap();
     assert_eq!(batch.verify(&PageKeys), Ok(()), "the page's signature is of these very bytes");
     let (after, through) = (Stamp::default(), dot().stamp);
-    let page = Page { owner: client(), after, through, batches: vec![batch], more: false };
+    let page = Page { owner: client(), after, through, batches: vec![batch], more: false, head: None };
     let frame = Message::Page(page).encode().unwrap();
     assert_eq!(frame.len(), 358);
     let digest = hex(blake3::hash(&frame).as_bytes());

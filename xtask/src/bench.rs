@@ -1,12 +1,17 @@
 //! `cargo xtask bench NAME`: builds the release programs and runs one benchmark of `benches/`.
 //!
-//! Left out: what is measured, and against what; that is `benches/src/main.rs`.
+//! Left out: what is measured, and against what; that is `benches/src/main.rs`, and of the engine alone
+//! `sim/examples/`.
 
 use std::path::Path;
 use std::process::Command;
 
 /// Runs the benchmark; true if it ran to its end.
 pub fn run(root: &Path, name: &str) -> bool {
+    if name == "exchange" {
+        // Engines alone: no program has to be built.
+        return cargo(root, &["run", "--release", "--package", "tcat-sim", "--example", "exchange"]);
+    }
     let packages = ["--package", "tcat", "--package", "tcat-benches"];
     let built = cargo(root, &[&["build", "--release"][..], &packages].concat());
     built && cargo(root, &["run", "--release", "--package", "tcat-benches", "--", name])

@@ -133,6 +133,9 @@ impl<S: Store> Engine<S> {
         }
         let turn = claims::turn(&self.config.me, &live, &key) as u64;
         let since_ms = self.queue.wanted_since_ms(item, now_ms);
+        if let Some(at_ms) = self.comes_nearer_until_ms(&entries, wanted, since_ms) {
+            return Ok(Source::Wait(at_ms));
+        }
         if let Some(at_ms) = self.tells_until_ms(since_ms) {
             return Ok(Source::Wait(at_ms));
         }
@@ -173,6 +176,7 @@ impl<S: Store> Engine<S> {
         let able = owner != self.config.me
             && held.blake3.is_some()
             && live.contains(&owner)
+            && self.peers.get(&owner).is_some_and(|peer| peer.connected)
             && !self.queue.is_shunned(entry.item, owner, now_ms);
         able.then_some((owner, *held))
     }

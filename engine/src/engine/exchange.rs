@@ -9,9 +9,10 @@ use crate::clock::Stamp;
 use crate::entry::Entry;
 use crate::ids::ClientId;
 use crate::message::{Fetch, Heartbeat, Message, Page};
-use crate::ports::{Event, Output};
+use crate::planted::Bug;
+use crate::ports::Output;
 use crate::store::Store;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What we know of a member since this start.
 #[derive(Debug, Default)]
@@ -21,10 +22,14 @@ pub(super) struct Peer {
     connected_ms: u64,
     /// When the last connection ended.
     gone_ms: Option<u64>,
+    /// Whether we hear it through others.
+    pub(super) relayed: bool,
+    /// When we last heard from it without a relay.
+    pub(super) direct_ms: Option<u64>,
     /// When we last heard from it.
     pub(super) heard_ms: Option<u64>,
     /// When we sent the latest of our heartbeats that it has echoed.
-    echoed_ms: Option<u64>,
+    pub(super) echoed_ms: Option<u64>,
     pub(super) heartbeat: Option<Heartbeat>,
     /// Ledgers asked of it, and when.
     fetches: BTreeMap<ClientId, u64>,
@@ -34,7 +39,7 @@ impl Peer {
     /// Whether we hear it and it hears us, within a lease.
     pub(super) fn is_live(&self, now_ms: u64, lease_ms: u64) -> bool {
         let recent = |at: Option<u64>| at.is_some_and(|at| now_ms.saturating_sub(at) <= lease_ms);
-        self.connected && recent(self.heard_ms) && recent(self.echoed_ms)
+        (self.connected || self.relayed) && recent(self.heard_ms) && recent(self.echoed_ms)
     }
 
     /// Until when it may still turn out to be live, if it was connected just now.
@@ -48,16 +53,6 @@ impl Peer {
     }
 }
 
-/// Our own heartbeats.
-#[derive(Debug, Default)]
-pub(super) struct Beats {
-    pub(super) due_ms: u64,
-    beat: u64,
-    /// The last few beats and when they were sent.
-    sent: VecDeque<(u64, u64)>,
-}
-
-const BEATS_KEPT: usize = 256;
 /// A member that was there a moment ago, or that we have yet to meet after a start, may be back within this time.
 pub(super) const MEET_MS: u64 = 5_000;
 /// The longest name that a member may call itself, in bytes.
@@ -75,6 +70,10 @@ impl<S: Store> Engine<S> {
         {
             return Ok(());
         }
+        if self.is_barred(&client) {
+            self.outputs.push_back(Output::Drop(client));
+            return Ok(());
+        }
         let peer = self.peers.entry(client).or_default();
         peer.connected = true;
         peer.connected_ms = self.now.mono_ms;
@@ -86,6 +85,8 @@ impl<S: Store> Engine<S> {
     pub(super) fn peer_disconnected(&mut self, client: ClientId) {
         if let Some(peer) = self.peers.get_mut(&client) {
             peer.connected = false;
+            // Until others pass on that it is alive.
+            (peer.relayed, peer.echoed_ms, peer.direct_ms) = (false, None, None);
             peer.gone_ms = Some(self.now.mono_ms);
             peer.heartbeat = None;
             peer.fetches.clear();
@@ -98,7 +99,9 @@ impl<S: Store> Engine<S> {
     pub(super) fn message(&mut self, from: ClientId, message: Message) -> Result<()> {
         let now_ms = self.now.mono_ms;
         match self.peers.get_mut(&from) {
-            Some(peer) if peer.connected => peer.heard_ms = Some(now_ms),
+            Some(peer) if peer.connected => {
+                (peer.heard_ms, peer.direct_ms) = (Some(now_ms), Some(now_ms));
+            }
             _ => return Ok(()),
         }
         match message {
@@ -109,6 +112,7 @@ impl<S: Store> Engine<S> {
                 Ok(())
             }
             Message::Page(page) => self.apply_page(from, page),
+            Message::Life(life) => self.life(from, life),
             Message::Probe(nonce) => {
                 self.peer_asks(from, nonce);
                 Ok(())
@@ -121,24 +125,31 @@ impl<S: Store> Engine<S> {
     }
 
     fn heartbeat(&mut self, from: ClientId, heartbeat: Heartbeat) -> Result<()> {
-        if heartbeat.name.len() > NAME_BYTES_MAX || heartbeat.vector.len() > CLIENTS_MAX {
-            self.event(Event::Refused(from, "a heartbeat beyond its bounds".into()));
+        if heartbeat.name.len() > NAME_BYTES_MAX
+            || heartbeat.vector.len() > CLIENTS_MAX
+            || heartbeat.whole.0.len() > CLIENTS_MAX
+            || heartbeat.hears.len() > CLIENTS_MAX
+        {
+            self.refuse(from, "a heartbeat beyond its bounds".into());
             return Ok(());
         }
         let was_live = self.live().contains(&from);
-        let (start, lease_ms, now_ms) = (self.start, self.config.lease_ms, self.now.mono_ms);
-        let echoed = heartbeat.echo.filter(|(echo_start, _)| *echo_start == start).and_then(|(_, beat)| {
-            self.beats.sent.iter().find(|(sent, _)| *sent == beat).map(|(_, sent_ms)| *sent_ms)
-        });
+        let (lease_ms, now_ms) = (self.config.lease_ms, self.now.mono_ms);
+        let echoed = self.sent_ms(heartbeat.echo);
+        self.note_echo(heartbeat.echo);
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.echoed_ms = peer.echoed_ms.max(echoed);
             peer.fetches.retain(|_, asked_ms| now_ms.saturating_sub(*asked_ms) < lease_ms / 2);
         }
         let own_stamp = self.ledgers.myself.stamp;
-        if heartbeat.vector.get(&self.config.me) > own_stamp {
+        let theirs = heartbeat.vector.get(&self.config.me);
+        if theirs > own_stamp {
             // It says that it knows more of us than we do. Its word is not enough: only what we signed proves it.
             self.ask(from, self.config.me, own_stamp);
+        } else if self.heads.in_gap(theirs) || self.is_other_head(&self.config.me, &heartbeat) {
+            self.ask(from, self.config.me, Stamp { counter: theirs.counter.saturating_sub(1), ..theirs });
         }
+        self.forgetting.told(from, &heartbeat.vector, &heartbeat.whole);
         if heartbeat.feed > self.feed.position() {
             self.feed.hint(self.now.mono_ms);
         }
@@ -148,8 +159,12 @@ impl<S: Store> Engine<S> {
             .iter()
             .filter(|(owner, stamp)| **owner != self.config.me && vector.get(owner) < **stamp)
             .map(|(owner, _)| *owner)
+            .chain(self.better_heads(&heartbeat))
             .collect();
         for owner in ahead {
+            if !self.is_kept_owner(&owner) {
+                continue;
+            }
             self.ask(from, owner, vector.get(&owner));
         }
         if let Some(peer) = self.peers.get_mut(&from) {
@@ -159,6 +174,22 @@ impl<S: Store> Engine<S> {
             self.queue.wake_waiting();
         }
         Ok(())
+    }
+
+    /// Whether the sender has another head of this ledger than we, at the same stamp: a fork.
+    fn is_other_head(&self, owner: &ClientId, heartbeat: &Heartbeat) -> bool {
+        let ours = self.heads.head(owner).map(|head| head.named());
+        let theirs = heartbeat.whole.0.get(owner);
+        ours.zip(theirs).is_some_and(|(ours, theirs)| ours.stamp == theirs.stamp && ours.tag != theirs.tag)
+    }
+
+    /// Ledgers of others that the sender is whole at beyond us, or at another head.
+    fn better_heads(&self, heartbeat: &Heartbeat) -> Vec<ClientId> {
+        let better = |(owner, theirs): (&ClientId, &crate::heads::WholeAt)| {
+            let other = theirs.stamp > self.heads.whole(owner) || self.is_other_head(owner, heartbeat);
+            (*owner != self.config.me && other && theirs.stamp >= self.vector().get(owner)).then_some(*owner)
+        };
+        heartbeat.whole.0.iter().filter_map(better).collect()
     }
 
     fn ask(&mut self, from: ClientId, owner: ClientId, after: Stamp) {
@@ -172,7 +203,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// Applies a page where it joins what we have, page and clock together.
-    fn apply_page(&mut self, from: ClientId, page: Page) -> Result<()> {
+    fn apply_page(&mut self, from: ClientId, mut page: Page) -> Result<()> {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.fetches.remove(&page.owner);
         }
@@ -180,56 +211,85 @@ impl<S: Store> Engine<S> {
             return self.own_page(from, &page);
         }
         let have = self.ledgers.myself.vector.get(&page.owner);
-        if page.through <= have {
+        let repairs = self.repairs_with(from, &page);
+        let proves = page.head.is_some() && self.heads.head(&page.owner) != page.head.as_ref();
+        let late = page.through < have && !self.planted(Bug::OldReleaseFrees);
+        if !repairs && (late || (page.through == have && !proves)) {
             return Ok(());
         }
         if page.after > have {
             self.ask(from, page.owner, have);
             return Ok(());
         }
-        if let Err(why) = self.check_page(from, &page) {
-            self.event(Event::Refused(from, why));
+        if let Err(why) = self.check_page(&page) {
+            self.refuse(from, why);
             return Ok(());
         }
-        for batch in page.batches.iter().filter(|batch| batch.last_stamp() > have) {
+        if !self.is_kept_owner(&page.owner) {
+            return Ok(());
+        }
+        self.cut_retired(&mut page);
+        if repairs {
+            return self.repair(from, &page);
+        }
+        self.keep_page(&page)?;
+        match page.head {
+            _ if page.more => self.ask(from, page.owner, page.through),
+            Some(head) => self.judge(from, page.owner, head)?,
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Keeps what a checked page brings, and moves the clock.
+    pub(super) fn keep_page(&mut self, page: &Page) -> Result<()> {
+        let have = self.ledgers.myself.vector.get(&page.owner);
+        self.turn_to(&page.owner, page.through.incarnation);
+        for batch in &page.batches {
             self.keep(batch)?;
             for (_, record) in batch.records() {
                 self.queue.ready(record.item);
             }
         }
-        self.witness(&page)?;
-        self.ledgers.myself.vector.advance(page.owner, page.through);
-        self.save_myself()?;
-        if page.more {
-            self.ask(from, page.owner, page.through);
+        self.witness(page)?;
+        if page.through > have {
+            self.ledgers.myself.vector.advance(page.owner, page.through);
+            self.save_myself()?;
+            self.beats.due_ms = self.beats.due_ms.min(self.now.mono_ms + NEWS_DELAY_MS);
         }
-        self.beats.due_ms = self.beats.due_ms.min(self.now.mono_ms + NEWS_DELAY_MS);
         Ok(())
     }
 
     /// A page of our own ledger that somebody else has. What we signed and do not know is proof that we were restored.
     fn own_page(&mut self, from: ClientId, page: &Page) -> Result<()> {
-        let own_stamp = self.ledgers.myself.stamp;
-        let Some(last) = page.batches.last().map(|batch| batch.last_stamp()) else { return Ok(()) };
-        if last <= own_stamp {
+        if self.lost_stamp(page)?.is_none() {
             return Ok(());
         }
-        match self.check_page(from, page) {
-            Ok(()) => self.begin_incarnation(last),
+        match self.check_page(page) {
+            Ok(()) => {
+                let lost = self.lost_stamp(page)?;
+                lost.map_or(Ok(()), |lost| self.begin_incarnation(lost))
+            }
             Err(why) => {
-                self.event(Event::Refused(from, why));
+                self.refuse(from, why);
                 Ok(())
             }
         }
     }
 
     /// Everything that can be wrong with a page, before any of it is believed.
-    fn check_page(&self, from: ClientId, page: &Page) -> std::result::Result<(), String> {
-        // The last record of a ledger always counts, so a page's end is its last batch's. Only the owner itself may
-        // say that a new life of its ledger is empty.
+    fn check_page(&self, page: &Page) -> std::result::Result<(), String> {
+        // A page says how far it goes by its last batch, or by a head: what else counted up to there was forgotten.
         let end = page.batches.last().map_or(page.after, |batch| batch.last_stamp()).max(page.after);
-        if page.through != end && !(page.through.counter == 0 && page.owner == from) {
-            return Err("a page that claims more than it brings".into());
+        match page.head {
+            Some(head) if head.stamp != page.through || end > page.through => {
+                return Err("a page whose head is of another stamp".into());
+            }
+            Some(head) if !head.is_of(&page.owner, &*self.keys) => {
+                return Err("a head that its owner did not sign".into());
+            }
+            None if page.through != end => return Err("a page that claims more than it brings".into()),
+            _ => {}
         }
         let new_owner = self.ledgers.myself.vector.get(&page.owner) == Stamp::default();
         if new_owner && self.ledgers.myself.vector.len() >= CLIENTS_MAX {
@@ -268,34 +328,6 @@ impl<S: Store> Engine<S> {
             if !known {
                 self.feed.hint(self.now.mono_ms);
             }
-        }
-        Ok(())
-    }
-
-    pub(super) fn beat_if_due(&mut self) -> Result<()> {
-        if self.now.mono_ms < self.beats.due_ms {
-            return Ok(());
-        }
-        self.beats.due_ms = self.now.mono_ms + (self.config.lease_ms / 5).max(1);
-        self.beats.beat += 1;
-        self.beats.sent.push_back((self.beats.beat, self.now.mono_ms));
-        if self.beats.sent.len() > BEATS_KEPT {
-            self.beats.sent.pop_front();
-        }
-        let base = Heartbeat {
-            start: self.start,
-            beat: self.beats.beat,
-            name: self.config.name.clone(),
-            vector: self.vector(),
-            feed: self.feed.position(),
-            idle: self.is_at_rest(),
-            echo: None,
-        };
-        for client in self.connected() {
-            let heard = self.peers.get(&client).and_then(|peer| peer.heartbeat.as_ref());
-            let echo = heard.map(|heartbeat| (heartbeat.start, heartbeat.beat));
-            self.outputs
-                .push_back(Output::Send(client, Message::Heartbeat(Heartbeat { echo, ..base.clone() })));
         }
         Ok(())
     }

@@ -11,7 +11,8 @@ use crate::content::Blake3;
 use crate::entry::{Entry, OwnedEntry};
 use crate::ids::{ClientId, ItemId};
 use crate::message::{Message, PAGE_BYTES, Page};
-use crate::ports::{Event, Output};
+use crate::planted::Bug;
+use crate::ports::Output;
 use crate::store::{Store, Table};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -50,9 +51,7 @@ fn stamp_key(owner: &ClientId, stamp: Stamp) -> Vec<u8> {
 }
 
 fn read_stamp(key: &[u8]) -> Option<Stamp> {
-    let incarnation = Incarnation(u64::from_be_bytes(key.get(32..40)?.try_into().ok()?));
-    let counter = u64::from_be_bytes(key.get(40..48)?.try_into().ok()?);
-    Some(Stamp { incarnation, counter })
+    super::heads::read_stamp(key.get(32..)?)
 }
 
 impl<S: Store> Engine<S> {
@@ -73,14 +72,14 @@ impl<S: Store> Engine<S> {
     pub(super) fn dot_for(&self, item: &ItemId) -> Dot {
         let Some(place) = self.ledgers.place.get(item) else { return self.next_dot() };
         let myself = self.ledgers.myself.stamp;
-        let counter = myself.counter + 1 + *place as u64;
+        let counter = myself.counter + self.heads.next_gap + 1 + *place as u64;
         Dot { client: self.config.me, stamp: Stamp { counter, ..myself } }
     }
 
     /// The dot of the next entry to be staged for an item that has none staged.
     pub(super) fn next_dot(&self) -> Dot {
         let myself = self.ledgers.myself.stamp;
-        let counter = myself.counter + 1 + self.ledgers.staged.len() as u64;
+        let counter = myself.counter + self.heads.next_gap + 1 + self.ledgers.staged.len() as u64;
         Dot { client: self.config.me, stamp: Stamp { counter, ..myself } }
     }
 
@@ -121,7 +120,9 @@ impl<S: Store> Engine<S> {
             }
             let kept: Kept = codec::decode(&value)?;
             let mut entry = Entry::decode(&kept.bytes)?;
-            if kept.stamp.incarnation < self.ledgers.myself.vector.get(&owner).incarnation {
+            if kept.stamp.incarnation < self.ledgers.myself.vector.get(&owner).incarnation
+                || self.roster.is_retired(&owner)
+            {
                 entry.claims.clear();
             }
             entries.push(OwnedEntry { item: *item, dot: Dot { client: owner, stamp: kept.stamp }, entry });
@@ -145,14 +146,15 @@ impl<S: Store> Engine<S> {
         })
     }
 
-    /// Numbers, signs and keeps what this input has staged, and pushes it to every connected member.
+    /// Numbers, signs and keeps what this input has staged, and pushes it with our new head to every connected member.
     pub(super) fn seal(&mut self) -> Result<()> {
         let staged = std::mem::take(&mut self.ledgers.staged);
         self.ledgers.place.clear();
-        if staged.is_empty() {
-            return Ok(());
+        let mut after = self.ledgers.myself.stamp;
+        if !staged.is_empty() {
+            self.leave_gap()?;
         }
-        let (mut records, mut bytes) = (Vec::new(), 0);
+        let (mut records, mut bytes, mut batches) = (Vec::new(), 0, Vec::new());
         for (item, entry) in &staged {
             self.index_content(item, entry)?;
             let entry = entry.encode()?;
@@ -160,26 +162,42 @@ impl<S: Store> Engine<S> {
             records.push(Record { item: *item, entry });
             // A batch travels whole, so it has to fit a frame.
             if records.len() == BATCH_RECORDS_MAX || bytes >= PAGE_BYTES {
-                self.seal_batch(std::mem::take(&mut records))?;
+                batches.extend(self.seal_batch(std::mem::take(&mut records))?);
                 bytes = 0;
             }
         }
         if !records.is_empty() {
-            self.seal_batch(records)?;
+            batches.extend(self.seal_batch(records)?);
+        }
+        if !self.sign_head()? {
+            return Ok(());
+        }
+        let last = batches.len().saturating_sub(1);
+        let owner = self.config.me;
+        let head = self.heads.head(&owner).copied();
+        if batches.is_empty() {
+            let through = self.ledgers.myself.stamp;
+            self.push(Page { owner, after, through, batches, more: false, head });
+            return self.save_myself();
+        }
+        for (at, batch) in batches.into_iter().enumerate() {
+            let through = batch.last_stamp();
+            let head = head.filter(|_| at == last);
+            self.push(Page { owner, after, through, batches: vec![batch], more: false, head });
+            after = through;
         }
         self.save_myself()
     }
 
-    fn seal_batch(&mut self, records: Vec<Record>) -> Result<()> {
+    fn seal_batch(&mut self, records: Vec<Record>) -> Result<Option<Batch>> {
         let after = self.ledgers.myself.stamp;
         let first = after.counter + 1;
         let Ok(batch) = Batch::sign(self.config.me, after.incarnation, first, records, &*self.keys) else {
-            return Ok(()); // cannot be: there are 1 to BATCH_RECORDS_MAX records
+            return Ok(None); // cannot be: there are 1 to BATCH_RECORDS_MAX records
         };
         self.keep(&batch)?;
         self.ledgers.myself.stamp = batch.last_stamp();
-        self.push(after, batch);
-        Ok(())
+        Ok(Some(batch))
     }
 
     /// Keeps up which of our files hold which content, so that members can be served by BLAKE3.
@@ -207,9 +225,7 @@ impl<S: Store> Engine<S> {
         Ok(pairs.into_iter().filter_map(|(key, _)| item(key)).collect())
     }
 
-    fn push(&mut self, after: Stamp, batch: Batch) {
-        let through = batch.last_stamp();
-        let page = Page { owner: self.config.me, after, through, batches: vec![batch], more: false };
+    fn push(&mut self, page: Page) {
         for client in self.connected() {
             self.outputs.push_back(Output::Send(client, Message::Page(page.clone())));
         }
@@ -217,6 +233,26 @@ impl<S: Store> Engine<S> {
 
     /// Keeps a verified batch: its entries where they are newer than what we have, and its skeleton.
     pub(super) fn keep(&mut self, batch: &Batch) -> Result<()> {
+        let first = Stamp { incarnation: batch.incarnation, counter: batch.first };
+        let key = stamp_key(&batch.owner, first);
+        let known: Option<Skeleton> =
+            self.tx.get(Table::Batches, &key)?.map(|bytes| codec::decode(&bytes)).transpose()?;
+        let united;
+        let batch = match known {
+            None => batch,
+            Some(skeleton) => {
+                let ours = self.rebuild(batch.owner, first, skeleton)?;
+                match ours.union(batch) {
+                    Some(union) => united = union,
+                    None => {
+                        // Two batches of one stamp: only a life that the owner has lost can have signed the other.
+                        self.tell_owner(batch.owner, vec![ours], None);
+                        return Ok(());
+                    }
+                }
+                &united
+            }
+        };
         let mut skeleton = Skeleton::of(batch);
         for (stamp, record) in batch.records() {
             let key = entry_key(&record.item, &batch.owner);
@@ -224,21 +260,28 @@ impl<S: Store> Engine<S> {
                 Some(bytes) => Some(codec::decode(&bytes)?),
                 None => None,
             };
-            if old.as_ref().is_some_and(|old| old.stamp >= stamp) {
-                let index = u32::try_from(stamp.counter.saturating_sub(batch.first)).unwrap_or(u32::MAX);
-                skeleton.prune(index, leaf_hash(record));
-                continue;
+            match old {
+                Some(old) if old.stamp == stamp => continue,
+                Some(old) if old.stamp > stamp && !self.planted(Bug::OldReleaseFrees) => {
+                    let index = u32::try_from(stamp.counter.saturating_sub(batch.first)).unwrap_or(u32::MAX);
+                    skeleton.prune(index, leaf_hash(record));
+                    continue;
+                }
+                Some(old) => self.prune(&batch.owner, &record.item, old)?,
+                None => {}
             }
-            if let Some(old) = old {
-                self.prune(&batch.owner, &record.item, old)?;
+            let mut bytes = record.entry.clone();
+            if self.planted(Bug::FieldLostInRelay) {
+                bytes = Entry { unknown: Vec::new(), ..Entry::decode(&bytes)? }.encode()?;
             }
-            let kept = Kept { stamp, batch_first: batch.first, bytes: record.entry.clone() };
+            let kept = Kept { stamp, batch_first: batch.first, bytes };
             self.tx.put(Table::Entries, key, codec::encode(&kept)?);
             self.tx.put(Table::EntryOrder, stamp_key(&batch.owner, stamp), record.item.0.to_vec());
+            self.count_in(&batch.owner, &record.item, stamp, &record.entry);
         }
-        if !skeleton.is_bare() {
-            let first = Stamp { incarnation: batch.incarnation, counter: batch.first };
-            self.tx.put(Table::Batches, stamp_key(&batch.owner, first), codec::encode(&skeleton)?);
+        match skeleton.is_bare() {
+            true => self.tx.remove(Table::Batches, key),
+            false => self.tx.put(Table::Batches, key, codec::encode(&skeleton)?),
         }
         Ok(())
     }
@@ -246,6 +289,7 @@ impl<S: Store> Engine<S> {
     /// Takes a replaced entry out of its batch.
     fn prune(&mut self, owner: &ClientId, item: &ItemId, old: Kept) -> Result<()> {
         self.tx.remove(Table::EntryOrder, stamp_key(owner, old.stamp));
+        self.count_out(owner, item, old.stamp, &old.bytes);
         let first = Stamp { counter: old.batch_first, ..old.stamp };
         let key = stamp_key(owner, first);
         let Some(bytes) = self.tx.get(Table::Batches, &key)? else { return Ok(()) };
@@ -260,12 +304,65 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// A page of `owner`'s ledger after a stamp.
+    /// Drops one entry of a ledger, if it still stands with this stamp: the item is looked at again.
+    pub(super) fn drop_entry_of(&mut self, owner: &ClientId, item: &ItemId, stamp: Stamp) -> Result<()> {
+        let key = entry_key(item, owner);
+        let Some(bytes) = self.tx.get(Table::Entries, &key)? else { return Ok(()) };
+        let old: Kept = codec::decode(&bytes)?;
+        if old.stamp == stamp {
+            // That a tombstone is forgotten changes nothing for the item.
+            let spoke = !Entry::decode(&old.bytes)?.is_tombstone();
+            self.prune(owner, item, old)?;
+            self.tx.remove(Table::Entries, key);
+            if spoke {
+                self.queue.ready(*item);
+            }
+        }
+        Ok(())
+    }
+
+    /// The item that an owner's entry with this stamp is for, if it still stands.
+    pub(super) fn item_of(&self, owner: &ClientId, stamp: Stamp) -> Result<Option<ItemId>> {
+        let item = self.tx.get(Table::EntryOrder, &stamp_key(owner, stamp))?;
+        Ok(item.and_then(|bytes| bytes.try_into().ok()).map(ItemId))
+    }
+
+    /// How many entries of ours stand after a stamp, counted up to 1000.
+    pub(super) fn entries_after(&self, stamp: Stamp) -> u64 {
+        let after = [&stamp_key(&self.config.me, stamp)[..], &[0]].concat();
+        let to = stamp_key(&self.config.me, Stamp { incarnation: Incarnation(u64::MAX), counter: u64::MAX });
+        self.tx.range(Table::EntryOrder, &after, &to, 1000).map_or(0, |entries| entries.len() as u64)
+    }
+
+    /// Goes through an owner's entries from one stamp to another, both included, in dot order.
+    pub(super) fn each_entry(
+        &mut self,
+        owner: &ClientId,
+        from: Stamp,
+        to: Stamp,
+        mut take: impl FnMut(&mut Self, ItemId, Stamp, Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        let (mut from, to) = (stamp_key(owner, from), [&stamp_key(owner, to)[..], &[0]].concat());
+        loop {
+            let page = self.tx.range(Table::EntryOrder, &from, &to, 1024)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            from = [last.as_slice(), &[0]].concat();
+            for (key, item) in page {
+                let (Some(stamp), Some(item)) = (read_stamp(&key), item.try_into().ok().map(ItemId)) else {
+                    continue;
+                };
+                let Some(kept) = self.tx.get(Table::Entries, &entry_key(&item, owner))? else { continue };
+                take(self, item, stamp, codec::decode::<Kept>(&kept)?.bytes)?;
+            }
+        }
+    }
+
+    /// A page of `owner`'s ledger after a stamp. Pages of one stream need no snapshot that is held open: whatever changes
+    /// between two of them does so under a later dot, and comes with a later page.
     pub(super) fn page(&self, owner: ClientId, after: Stamp) -> Result<Page> {
-        let known = self.vector().get(&owner);
         let from = stamp_key(&owner, Stamp { counter: after.counter.saturating_add(1), ..after });
         let to = stamp_key(&owner, Stamp { incarnation: Incarnation(u64::MAX), counter: u64::MAX });
-        let mut page = Page { owner, after, through: known.max(after), batches: Vec::new(), more: false };
+        let mut page = Page { owner, after, through: after, batches: Vec::new(), more: false, head: None };
         let mut bytes = 0;
         for (key, value) in self.tx.range(Table::Batches, &from, &to, 64)? {
             let Some(first) = read_stamp(&key) else { continue };
@@ -278,8 +375,11 @@ impl<S: Store> Engine<S> {
             page.batches.push(batch);
         }
         page.more |= page.batches.len() == 64;
-        if let (true, Some(last)) = (page.more, page.batches.last()) {
-            page.through = last.last_stamp();
+        page.through = page.batches.last().map_or(after, Batch::last_stamp).max(after);
+        // Where we are not whole we say no more than the batches prove.
+        let whole = self.heads.head(&owner).filter(|head| head.stamp == self.vector().get(&owner));
+        if let (false, Some(head)) = (page.more, whole.filter(|head| head.stamp >= page.through)) {
+            (page.through, page.head) = (head.stamp, Some(*head));
         }
         Ok(page)
     }
@@ -303,34 +403,10 @@ impl<S: Store> Engine<S> {
         Ok(Batch { owner, incarnation: first.incarnation, first: first.counter, count, signature, pieces })
     }
 
-    fn kept_record(&self, owner: &ClientId, stamp: Stamp) -> Result<Record> {
+    pub(super) fn kept_record(&self, owner: &ClientId, stamp: Stamp) -> Result<Record> {
         let lost = || codec::CodecError(format!("the record {stamp:?} of {owner:?} is missing"));
-        let item = self.tx.get(Table::EntryOrder, &stamp_key(owner, stamp))?;
-        let item = item.and_then(|bytes| bytes.try_into().ok()).map(ItemId).ok_or_else(lost)?;
+        let item = self.item_of(owner, stamp)?.ok_or_else(lost)?;
         let kept = self.tx.get(Table::Entries, &entry_key(&item, owner))?.ok_or_else(lost)?;
         Ok(Record { item, entry: codec::decode::<Kept>(&kept)?.bytes })
-    }
-
-    /// Begins a new incarnation above `seen` and writes all our entries again under it.
-    pub(super) fn begin_incarnation(&mut self, seen: Stamp) -> Result<()> {
-        let incarnation = Incarnation::mint(self.now.wall_ms, self.start, seen.incarnation);
-        let before = self.ledgers.myself.stamp;
-        let mut from = stamp_key(&self.config.me, Stamp::default());
-        let to = stamp_key(&self.config.me, Stamp { counter: before.counter.saturating_add(1), ..before });
-        let mut items = Vec::new();
-        loop {
-            let page = self.tx.range(Table::EntryOrder, &from, &to, 1024)?;
-            let Some((last, _)) = page.last() else { break };
-            from = [last.as_slice(), &[0]].concat();
-            items.extend(page.into_iter().filter_map(|(_, item)| Some(ItemId(item.try_into().ok()?))));
-        }
-        self.ledgers.myself.stamp = Stamp { incarnation, counter: 0 };
-        for item in items {
-            let entry = self.own_entry(&item)?;
-            self.stage(item, entry);
-        }
-        self.save_myself()?;
-        self.event(Event::NewIncarnation);
-        Ok(())
     }
 }

@@ -4,7 +4,8 @@
 //! before the next input. What an input changed is durable before the first of its outputs is handed out. After an
 //! error from either the engine is spent: drop it and open the store again, as after a crash.
 //!
-//! Each file of this folder is one room: `ledgers` (whose word is kept, and how), `exchange` (talking to members),
+//! Each file of this folder is one room: `ledgers` (whose word is kept, and how), `heads` (which
+//! ledgers are whole) and `repair` (making them so), `exchange` (talking to members),
 //! `observe` (files that changed), `feed` (rows that changed), `settling` (what to do next for an item), `tasks` with
 //! `upload`, `download` and `placing` (doing it, step by step), `probe` (is there anything left to do), `report` (what
 //! people see).
@@ -12,16 +13,23 @@
 mod download;
 mod exchange;
 mod feed;
+mod forgetting;
+mod heads;
 mod ledgers;
+mod liveness;
 mod observe;
 mod placing;
 mod probe;
+mod repair;
 mod report;
+mod roster;
 mod settling;
 mod tasks;
 mod timers;
 mod upload;
 
+#[cfg(test)]
+mod exchange_tests;
 #[cfg(test)]
 mod tests;
 
@@ -33,9 +41,9 @@ use crate::planted::Bug;
 use crate::ports::{EffectId, Event, Input, Now, Output};
 use crate::store::{Store, StoreError, Table};
 use crate::transaction::Transaction;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-pub use report::{ItemReport, PeerReport, Report, TaskReport};
+pub use report::{ItemReport, KeptEntry, PeerReport, Report, TaskReport};
 
 /// What the engine is told once.
 #[derive(Clone, Debug)]
@@ -54,6 +62,8 @@ pub struct Config {
     pub poll_ms: u64,
     /// How long to listen after staking a claim before the work begins.
     pub listen_ms: u64,
+    /// A member that the catalog has not seen for so long is declared absent.
+    pub horizon_ms: u64,
     /// How often the whole cache folder is scanned.
     pub scan_interval_ms: u64,
     /// How many uploads and imports may run at a time.
@@ -88,8 +98,15 @@ pub struct Engine<S> {
     /// When this start began.
     opened_ms: u64,
     ledgers: ledgers::Ledgers,
+    heads: heads::Heads,
+    repairs: repair::Repairs,
+    roster: roster::Roster,
+    forgetting: forgetting::Forgetting,
+    /// Why nothing is done any more until a person decides.
+    stopped: Option<&'static str>,
     peers: BTreeMap<ClientId, exchange::Peer>,
-    beats: exchange::Beats,
+    beats: liveness::Beats,
+    lives: liveness::Lives,
     feed: feed::Feed,
     watch: observe::Watch,
     queue: settling::Queue,
@@ -105,6 +122,7 @@ pub struct Engine<S> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Waiter {
     Feed,
+    Roster,
     Task(ItemId),
 }
 
@@ -126,14 +144,22 @@ impl<S: Store> Engine<S> {
         let myself = match tx.get(Table::Meta, META_MYSELF)? {
             Some(bytes) => codec::decode_prefix(&bytes)?.0,
             None => {
-                let incarnation = Incarnation::mint(now.wall_ms, random, Incarnation::default());
+                let low = tx.planted(Bug::LowVector);
+                let wall_ms = if low { 0 } else { now.wall_ms };
+                let incarnation = Incarnation::mint(wall_ms, random, Incarnation::default());
                 Myself { stamp: Stamp { incarnation, counter: 0 }, ..Myself::default() }
             }
         };
         let mut engine = Engine {
             ledgers: ledgers::Ledgers::new(myself),
+            heads: heads::Heads::load(&tx, random)?,
+            repairs: repair::Repairs::default(),
+            roster: roster::Roster::load(&tx)?,
+            forgetting: forgetting::Forgetting::default(),
+            stopped: None,
             peers: BTreeMap::new(),
-            beats: exchange::Beats::default(),
+            beats: liveness::Beats::default(),
+            lives: liveness::Lives::default(),
             feed: feed::Feed::load(&tx)?,
             watch: observe::Watch::default(),
             queue: settling::Queue::load(&tx)?,
@@ -151,6 +177,7 @@ impl<S: Store> Engine<S> {
             now,
         };
         engine.save_myself()?;
+        engine.sum_ledgers()?;
         engine.watch.begin_scan(&mut engine.outputs);
         engine.finish_input()?;
         Ok(engine)
@@ -189,11 +216,16 @@ impl<S: Store> Engine<S> {
     fn finish_input(&mut self) -> Result<()> {
         self.beat_if_due()?;
         self.read_feed_if_due();
+        self.visit_roster_if_due();
         self.scan_if_due();
         self.look_if_due();
-        self.settle_some()?;
+        if self.stopped.is_none() {
+            self.settle_some()?;
+        }
         self.seal()?;
+        self.forget_some()?;
         self.answer_probes();
+        self.save_heads()?;
         self.tx.commit()?;
         let wake_at_ms = self.next_wake_ms();
         self.outputs.push_back(Output::WakeAt(wake_at_ms));
@@ -204,8 +236,9 @@ impl<S: Store> Engine<S> {
         let due = [
             self.beats.due_ms,
             self.feed.due_ms(),
+            self.roster.due_ms(),
             self.watch.due_ms(),
-            self.queue.due_ms(self.now.mono_ms),
+            if self.stopped.is_none() { self.queue.due_ms(self.now.mono_ms) } else { u64::MAX },
             self.task_due_ms(),
             self.probe_due_ms(),
         ];
@@ -214,9 +247,17 @@ impl<S: Store> Engine<S> {
 
     /// Whether a defect is planted here. A constant in everything that ships.
     #[inline(always)]
-    #[allow(dead_code, reason = "the first bugs come with what they break")]
     fn planted(&self, bug: Bug) -> bool {
         self.tx.planted(bug)
+    }
+
+    /// Does nothing any more but read: no task goes on, and none begins, until this start ends.
+    fn stop(&mut self, why: &'static str) {
+        if self.stopped.is_none() {
+            self.stopped = Some(why);
+            self.tasks.clear();
+            self.event(Event::Stopped(why.into()));
+        }
     }
 
     fn event(&mut self, event: Event) {
@@ -234,14 +275,9 @@ impl<S: Store> Engine<S> {
     fn effect_done(&mut self, id: EffectId, outcome: crate::ports::Outcome) -> Result<()> {
         match self.effects.remove(&id) {
             Some(Waiter::Feed) => self.feed_read(outcome),
+            Some(Waiter::Roster) => self.roster_visited(outcome),
             Some(Waiter::Task(item)) => self.step_done(item, id, outcome),
             None => Ok(()),
         }
-    }
-
-    /// Members that are live: heard within the lease, and hearing us.
-    fn live(&self) -> BTreeSet<ClientId> {
-        let live = |peer: &exchange::Peer| peer.is_live(self.now.mono_ms, self.config.lease_ms);
-        self.peers.iter().filter(|(_, peer)| live(peer)).map(|(client, _)| *client).collect()
     }
 }

@@ -149,13 +149,13 @@ impl<S: Store> Engine<S> {
         !round.differs
             && round.vector == self.vector()
             && round.feed == self.feed.position()
-            && self.live().is_subset(&round.asked)
+            && self.reachable().is_subset(&round.asked)
     }
 
     /// Until when members that we know of may still turn up after our start.
     fn meets_until_ms(&self) -> Option<u64> {
         let until_ms = self.opened_ms + MEET_MS;
-        let live = self.live();
+        let live = self.reachable();
         let known = |client: &ClientId| *client == self.config.me || live.contains(client);
         let strange = self.ledgers.myself.vector.iter().any(|(client, _)| !known(client));
         (strange && self.now.mono_ms < until_ms).then_some(until_ms)
@@ -193,7 +193,7 @@ impl<S: Store> Engine<S> {
     fn begin_round(&mut self, id: u64) {
         self.probe.next_nonce += 1;
         let nonce = self.start.wrapping_add(self.probe.next_nonce);
-        let asked = self.live();
+        let asked = self.reachable();
         for client in &asked {
             self.outputs.push_back(Output::Send(*client, Message::Probe(nonce)));
         }
@@ -212,7 +212,7 @@ impl<S: Store> Engine<S> {
 
     /// Question or answer may be lost. Who is no longer live is not waited for.
     fn ask_again(&mut self, id: u64) {
-        let live = self.live();
+        let live = self.reachable();
         let Some(round) = self.probe.waits.get_mut(&id).and_then(|wait| wait.round.as_mut()) else { return };
         round.missing.retain(|client| live.contains(client));
         round.asked_ms = self.now.mono_ms;

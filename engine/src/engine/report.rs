@@ -5,7 +5,7 @@ use super::tasks::Job;
 use super::{Engine, Result};
 use crate::catalog::CatalogRow;
 use crate::catalog::FeedChange;
-use crate::clock::{Incarnation, VersionVector};
+use crate::clock::{Incarnation, Stamp, VersionVector};
 use crate::codec;
 use crate::content::{Blake3, Content};
 use crate::entry::OwnedEntry;
@@ -62,6 +62,10 @@ pub struct Report {
     pub incarnation: Incarnation,
     /// How far we know every ledger.
     pub vector: VersionVector,
+    /// Up to where we have proved every ledger whole.
+    pub whole: VersionVector,
+    /// Why nothing is done any more, if that is so.
+    pub stopped: Option<&'static str>,
     /// Whether nothing is left to do here, as far as is known without looking.
     pub at_rest: bool,
     /// Rows in the mirror of the catalog.
@@ -97,7 +101,7 @@ pub struct PeerReport {
     pub live: bool,
     /// How long ago we heard from it, in milliseconds.
     pub last_contact_ms: Option<u64>,
-    /// How many of our entries it has yet to learn; none if it did not say.
+    /// How many of our entries it has yet to learn, counted up to 1000; none if it did not say.
     pub lag: Option<u64>,
 }
 
@@ -117,6 +121,9 @@ pub struct TaskReport {
     /// What went wrong last time.
     pub error: Option<String>,
 }
+
+/// An entry as it is kept: its owner, stamp and item, and its bytes.
+pub type KeptEntry = (ClientId, Stamp, ItemId, Vec<u8>);
 
 /// Everything known here of one item.
 #[derive(Clone, Debug)]
@@ -138,6 +145,8 @@ impl<S: Store> Engine<S> {
         Report {
             incarnation: self.ledgers.myself.stamp.incarnation,
             vector: self.vector(),
+            whole: self.whole().stamps(),
+            stopped: self.stopped,
             at_rest: self.is_at_rest(),
             rows: self.counts.kept.rows,
             unsettled: self.queue.unsettled() as u64,
@@ -154,18 +163,12 @@ impl<S: Store> Engine<S> {
 
     fn peer_reports(&self) -> Vec<PeerReport> {
         let live = self.live();
-        let report = |client: &ClientId, peer: &super::exchange::Peer| {
-            let ours = self.ledgers.myself.stamp.counter;
-            PeerReport {
-                client: *client,
-                name: peer.heartbeat.as_ref().map(|heartbeat| heartbeat.name.clone()),
-                live: live.contains(client),
-                last_contact_ms: peer.heard_ms.map(|heard| self.now.mono_ms.saturating_sub(heard)),
-                lag: peer
-                    .heartbeat
-                    .as_ref()
-                    .map(|heartbeat| ours.saturating_sub(heartbeat.vector.get(&self.config.me).counter)),
-            }
+        let report = |client: &ClientId, peer: &super::exchange::Peer| PeerReport {
+            client: *client,
+            name: peer.heartbeat.as_ref().map(|heartbeat| heartbeat.name.clone()),
+            live: live.contains(client),
+            last_contact_ms: peer.heard_ms.map(|heard| self.now.mono_ms.saturating_sub(heard)),
+            lag: peer.heartbeat.as_ref().map(|heard| self.entries_after(heard.vector.get(&self.config.me))),
         };
         self.peers.iter().map(|(client, peer)| report(client, peer)).collect()
     }
@@ -193,6 +196,19 @@ impl<S: Store> Engine<S> {
             error: Some(why.clone()),
         });
         running.chain(failing).collect()
+    }
+
+    /// Every ledger as it is kept here: owner, stamp, item and the entry's bytes. For tests: it reads everything.
+    pub fn ledgers(&mut self) -> Result<Vec<KeptEntry>> {
+        let mut all = Vec::new();
+        let end = Stamp { incarnation: Incarnation(u64::MAX), counter: u64::MAX };
+        for owner in self.vector().iter().map(|(owner, _)| *owner).collect::<Vec<_>>() {
+            self.each_entry(&owner, Stamp::default(), end, |_, item, stamp, bytes| {
+                all.push((owner, stamp, item, bytes));
+                Ok(())
+            })?;
+        }
+        Ok(all)
     }
 
     /// Everything known here of one item.

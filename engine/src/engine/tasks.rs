@@ -176,6 +176,8 @@ impl<S: Store> Engine<S> {
     pub(super) fn free_slots(&self, kind: Slot) -> usize {
         let used = self.tasks.values().filter(|task| task.job.slot() == Some(kind)).count();
         let most = match kind {
+            // What the roster knows of us is read before anything of ours enters the catalog again.
+            Slot::Upload if !self.roster.was_visited() => 0,
             Slot::Upload => self.config.uploads_max,
             Slot::Download => self.config.downloads_max,
             Slot::Folder => FOLDER_TASKS_MAX,

@@ -11,6 +11,7 @@ use crate::message::{Heartbeat, Message, Page};
 use crate::observation::{Coverage, FileStat, Observation, Presence, Seen};
 use crate::paths::MediaPath;
 use crate::ports::{Effect, Event, Input, Now, Outcome, Output};
+use crate::roster::{RosterMember, Standing};
 use crate::store::MemoryStore;
 use std::sync::Arc;
 
@@ -57,6 +58,7 @@ impl Bench {
             quiet_ms: 2_000,
             poll_ms: 5_000,
             listen_ms: 100,
+            horizon_ms: 90 * 86_400_000,
             scan_interval_ms: 3_600_000,
             uploads_max: 4,
             downloads_max: 4,
@@ -66,6 +68,7 @@ impl Bench {
         let engine = Engine::open(MemoryStore::default(), config, Box::new(NoKeys), now, 7).unwrap();
         let mut bench = Bench { engine, now_ms: 60_000, wake_ms: 0, outputs: Vec::new() };
         bench.drain();
+        bench.answer_roster();
         bench
     }
 
@@ -91,6 +94,7 @@ impl Bench {
             self.now_ms = self.now_ms.max(self.wake_ms);
             self.input(Input::Tick);
             self.answer_feed(Vec::new());
+            self.answer_roster();
             ticks += 1;
         }
         self.now_ms = end_ms;
@@ -106,6 +110,22 @@ impl Bench {
         let epoch = CatalogEpoch { number: 1, id: [1; 16] };
         let through = FeedPosition { epoch, number: 0, id: [0; 16] };
         self.input(Input::Done(id, Outcome::Feed(Box::new(FeedPage { changes, through, more: false }))));
+    }
+
+    /// The roster has us and the other.
+    fn answer_roster(&mut self) {
+        let visiting = self
+            .outputs
+            .iter()
+            .rposition(|output| matches!(output, Output::Effect(_, Effect::VisitRoster(_))));
+        let Some(Output::Effect(id, _)) = visiting.map(|at| self.outputs.remove(at)) else { return };
+        let member = |client| RosterMember {
+            client,
+            stamp: Stamp::default(),
+            standing: Standing::Current,
+            seen_ms: 0,
+        };
+        self.input(Input::Done(id, Outcome::Roster([ME, OTHER].map(member).into())));
     }
 
     fn saw(&mut self, path: &str, seen: Seen) {
@@ -158,7 +178,14 @@ fn a_batch_with_two_entries_for_one_item_is_refused_whole() {
     let record = Record { item: ItemId([5; 16]), entry: Entry::default().encode().unwrap() };
     let batch = Batch::sign(OTHER, Incarnation(9), 1, vec![record.clone(), record], &NoKeys).unwrap();
     let through = batch.last_stamp();
-    let page = Page { owner: OTHER, after: Stamp::default(), through, batches: vec![batch], more: false };
+    let page = Page {
+        owner: OTHER,
+        after: Stamp::default(),
+        through,
+        batches: vec![batch],
+        more: false,
+        head: None,
+    };
     bench.input(Input::Message(OTHER, Message::Page(page)));
     assert!(bench.outputs.iter().any(|output| matches!(output, Output::Event(Event::Refused(OTHER, _)))));
     assert_eq!(bench.engine.report().vector.get(&OTHER), Stamp::default());
@@ -218,7 +245,7 @@ fn a_page_that_claims_more_than_it_brings_moves_no_vector() {
     for (batches, through) in [(vec![], far), (vec![], first), (vec![one_record_of(third, first)], far)] {
         let mut bench = Bench::new();
         bench.input(Input::Connected(OTHER));
-        let page = Page { owner: third, after, through, batches, more: false };
+        let page = Page { owner: third, after, through, batches, more: false, head: None };
         bench.input(Input::Message(OTHER, Message::Page(page)));
         assert_eq!(refusals(&bench), 1, "{through:?}");
         assert_eq!(bench.engine.report().vector.get(&third), Stamp::default());
@@ -235,6 +262,8 @@ fn heartbeat(vector: VersionVector, name: &str) -> Message {
         feed,
         idle: true,
         echo: None,
+        whole: Default::default(),
+        hears: Vec::new(),
     })
 }
 
@@ -252,7 +281,7 @@ fn only_what_we_signed_proves_that_we_were_restored() {
     let after = bench.engine.report().vector.get(&ME);
     let signed = Stamp { incarnation, counter: after.counter + 1 };
     let batches = vec![one_record_of(ME, signed)];
-    let page = Page { owner: ME, after, through: signed, batches, more: false };
+    let page = Page { owner: ME, after, through: signed, batches, more: false, head: None };
     bench.input(Input::Message(OTHER, Message::Page(page)));
     assert!(bench.engine.report().incarnation > incarnation);
 }

@@ -25,7 +25,7 @@ type Question = Box<dyn FnOnce(&NodeEngine) + Send>;
 
 /// What the engine's thread is told.
 pub(super) enum Command {
-    Input(Input),
+    Input(Box<Input>),
     Ask(Question),
     Stop,
 }
@@ -48,12 +48,12 @@ impl EngineHandle {
 
     /// Hands an input over; waits while the engine is behind.
     pub(super) async fn input(&self, input: Input) -> Result<(), Stopped> {
-        self.commands.send(Command::Input(input)).await.map_err(|_| Stopped)
+        self.commands.send(Command::Input(Box::new(input))).await.map_err(|_| Stopped)
     }
 
     /// The same from a thread that may block.
     pub(super) fn input_blocking(&self, input: Input) -> Result<(), Stopped> {
-        self.commands.blocking_send(Command::Input(input)).map_err(|_| Stopped)
+        self.commands.blocking_send(Command::Input(Box::new(input))).map_err(|_| Stopped)
     }
 
     /// Asks the engine something.
@@ -155,11 +155,11 @@ impl Driver {
             let command = tokio::select! {
                 biased;
                 command = commands.recv() => command,
-                () = tokio::time::sleep(pause) => Some(Command::Input(Input::Tick)),
+                () = tokio::time::sleep(pause) => Some(Command::Input(Box::new(Input::Tick))),
             };
             match command {
                 Some(Command::Input(input)) => {
-                    self.engine.handle(now(), input)?;
+                    self.engine.handle(now(), *input)?;
                     self.drain();
                 }
                 Some(Command::Ask(question)) => question(&self.engine),
@@ -183,6 +183,7 @@ impl Driver {
                         let _ = engine.input(Input::Done(id, outcome)).await;
                     });
                 }
+                Output::Drop(client) => self.outside.net.disconnect(client),
                 Output::ScanAll => self.outside.scans.scan_all(),
                 Output::Look(paths) => self.outside.scans.look(paths),
                 Output::Rested(id) => self.outside.events.rested(id),

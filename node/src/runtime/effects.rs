@@ -104,6 +104,10 @@ impl Effects {
     pub(super) async fn perform(&self, id: EffectId, effect: Effect) -> Outcome {
         match effect {
             Effect::ReadFeed { after, limit } => self.read_feed(after, limit).await,
+            Effect::VisitRoster(visit) => match self.catalog.visit_roster(&visit).await {
+                Ok(roster) => Outcome::Roster(roster),
+                Err(error) => failed(error),
+            },
             Effect::Create(new) => match self.catalog.create(&new).await {
                 Ok(created) => Outcome::Created(created),
                 Err(error) => failed(error),

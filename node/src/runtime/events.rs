@@ -98,6 +98,13 @@ impl Events {
                     "others know more of this node than it does (was it restored?): it begins a new incarnation"
                 );
             }
+            Event::Repaired(client, dropped) => {
+                tracing::warn!(
+                    client = client.short(),
+                    "its ledger was incomplete here and is repaired ({dropped} entries dropped)"
+                );
+            }
+            Event::Stopped(why) => tracing::error!("nothing is done here any more: {why}"),
             Event::CatalogAway(why) => {
                 tracing::warn!("the catalog cannot be read: {why}; going on with what is known")
             }

@@ -224,6 +224,7 @@ fn engine_config(settings: &NodeSettings, media: String) -> EngineConfig {
         quiet_ms: settings.config.scan.quiet_ms,
         poll_ms: POLL_MS,
         listen_ms: LISTEN_MS,
+        horizon_ms: settings.config.horizon_days.saturating_mul(86_400_000),
         scan_interval_ms: settings.config.scan.interval_s.saturating_mul(1000),
         uploads_max: count(settings.config.limits.uploads),
         downloads_max: count(settings.config.limits.downloads),

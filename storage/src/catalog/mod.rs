@@ -9,11 +9,11 @@
 //! - No two rows have paths that could be one file, or file and folder, anywhere.
 //!
 //! Not here: whether to upload, commit or give up (the engine's), the objects themselves
-//! ([`crate::objects`]), and yet: kills, retirements, and the steps after a catalog was restored.
+//! ([`crate::objects`]), and yet: kills, and the steps after a catalog was restored.
 //!
 //! `sqlite` has the file, `opening` and `location` look at it first, `session` is one transaction on it;
 //! `schema` has the tables; `rows` turns columns into facts; `feed`, `create` with `places`, `commit`,
-//! `intents` and `roster` are the operations, one file each.
+//! `intents`, `roster` and `standings` are the operations, one file each.
 
 mod commit;
 mod create;
@@ -31,6 +31,7 @@ mod rows;
 mod schema;
 mod session;
 mod sqlite;
+mod standings;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +50,7 @@ use tcat_engine::catalog::{
 use tcat_engine::clock::Stamp;
 use tcat_engine::content::Content;
 use tcat_engine::ids::{CatalogId, ClientId, ItemId, ObjectId, WorkgroupId};
+use tcat_engine::roster::{RosterMember, Visit};
 
 /// One client of a workgroup.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -125,6 +127,14 @@ pub trait Catalog: Send + Sync {
 
     /// All clients of the workgroup, by key.
     async fn members(&self) -> Result<Vec<Member>, CatalogError>;
+
+    /// A member visits the roster: notes its stamp and that it was seen, declares absent who was not seen beyond the
+    /// horizon, and reads the roster as it is then.
+    async fn visit_roster(&self, visit: &Visit) -> Result<Vec<RosterMember>, CatalogError>;
+
+    /// Retires a client: from now on it changes nothing here, and of what it wrote only dots up to `last` count. The
+    /// first retirement of a client stands.
+    async fn retire(&self, client: ClientId, last: Stamp) -> Result<(), CatalogError>;
 
     /// Enters a client in the roster and returns it with the name that it got: `name`, or `name-2`,
     /// `name-3`... where another client has that. A client that is in the roster keeps the name that it has.

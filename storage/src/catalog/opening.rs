@@ -51,6 +51,7 @@ pub(super) async fn open(
     check_version(&mut probe, shown).await?;
     let (catalog, workgroup) = choose(&mut probe, shown, wanted).await?;
     keep_log(&mut probe).await.map_err(failed)?;
+    sqlx::raw_sql(schema::STANDINGS).execute(&mut probe).await.map_err(failed)?;
     probe.close().await.map_err(failed)?;
     let pool = pool_options().connect_with(options(path)).await.map_err(failed)?;
     if FileIdentity::of(path).map_err(unreachable)? != identity {

@@ -1,8 +1,8 @@
 //! The clients of the workgroup.
 //!
 //! What holds always: a client is in the roster once, names differ also when case is ignored (they become
-//! parts of file names), and there are at most [`CLIENTS_MAX`]. Not here: retiring a client, and proving who
-//! one is.
+//! parts of file names), and there are at most [`CLIENTS_MAX`]. Not here: where a client
+//! stands (`standings`), and proving who one is.
 
 use super::error::CatalogError;
 use super::rows::{Reader, stamp_text};
@@ -48,9 +48,12 @@ pub(super) async fn members(session: &mut Session) -> Result<Vec<Member>, Catalo
         .collect()
 }
 
-/// Whether `client` is in the roster.
+/// Whether `client` is in the roster and not retired.
 pub(super) async fn is_member(session: &mut Session, client: &ClientId) -> Result<bool, CatalogError> {
-    let query = sqlx::query("SELECT 1 FROM tcat_workgroup_clients WHERE workgroup = ?1 AND id = ?2");
+    let query = sqlx::query(
+        "SELECT 1 FROM tcat_workgroup_clients WHERE workgroup = ?1 AND id = ?2 AND NOT EXISTS (SELECT 1 FROM \
+         tcat_standings WHERE workgroup = ?1 AND client = ?2 AND standing = 'retired')",
+    );
     session.exists(query.bind(session.workgroup()).bind(client.to_string())).await
 }
 

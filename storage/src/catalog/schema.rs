@@ -142,3 +142,15 @@ CREATE TABLE tcat_objects (
 
 CREATE INDEX tcat_objects_item ON tcat_objects (catalogId, item);
 ";
+
+/// A table that the first catalogs of this version did not have: made where it is missing. Older programs leave it alone.
+pub(super) const STANDINGS: &str = r"
+CREATE TABLE IF NOT EXISTS tcat_standings (
+    workgroup TEXT NOT NULL REFERENCES tcat_workgroups (id),
+    client TEXT NOT NULL,
+    standing TEXT NOT NULL CHECK (standing IN ('current', 'absent', 'retired')),
+    lastStamp TEXT NOT NULL,
+    seenMs INTEGER NOT NULL,
+    PRIMARY KEY (workgroup, client)
+) STRICT, WITHOUT ROWID;
+";

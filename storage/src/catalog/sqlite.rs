@@ -10,7 +10,7 @@ use super::location::{FileIdentity, log_path};
 use super::opening::{self, Opened};
 use super::session::{Names, Session, now_text};
 use super::{Catalog, Import, Intended, Member, Workgroup};
-use super::{commit, create, feed, imports, intents, roster, rows};
+use super::{commit, create, feed, imports, intents, roster, rows, standings};
 use async_trait::async_trait;
 use sqlx::sqlite::SqlitePool;
 use std::path::{Path, PathBuf};
@@ -19,8 +19,10 @@ use std::time::Duration;
 use tcat_engine::catalog::{
     CatalogEpoch, Commit, Committed, Created, FeedChange, FeedPage, FeedPosition, NewItem,
 };
+use tcat_engine::clock::Stamp;
 use tcat_engine::content::Content;
 use tcat_engine::ids::{ClientId, ItemId, ObjectId, WorkgroupId};
+use tcat_engine::roster::{RosterMember, Visit};
 use tokio::sync::{Mutex, RwLock};
 
 /// How long a writer waits for its turn among the writers of this process.
@@ -205,6 +207,19 @@ impl Catalog for SqliteCatalog {
         let member = roster::admit(&mut session, client, name).await?;
         session.finish().await?;
         Ok(member)
+    }
+
+    async fn visit_roster(&self, visit: &Visit) -> Result<Vec<RosterMember>, CatalogError> {
+        let mut session = self.write("visiting its roster").await?;
+        let roster = standings::visit(&mut session, visit).await?;
+        session.finish().await?;
+        Ok(roster)
+    }
+
+    async fn retire(&self, client: ClientId, last: Stamp) -> Result<(), CatalogError> {
+        let mut session = self.write("retiring a client").await?;
+        standings::retire(&mut session, client, last).await?;
+        session.finish().await
     }
 
     async fn workgroup(&self) -> Result<Workgroup, CatalogError> {

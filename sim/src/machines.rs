@@ -1,0 +1,51 @@
+//! What happens to whole machines: backups, restores, clones, and links that are not there.
+
+use crate::world::{Node, World};
+use tcat_engine::engine::KeptEntry;
+use tcat_engine::ids::ClientId;
+use tcat_engine::planted::Planted;
+use tcat_engine::ports::Input;
+use tcat_engine::store::MemoryStore;
+
+impl World {
+    /// Ends the connection between two nodes for good; nothing that one sends reaches the other.
+    pub fn part(&mut self, a: usize, b: usize) {
+        self.cuts.extend([(a, b), (b, a)]);
+        let (first, second) = (self.nodes[a].id, self.nodes[b].id);
+        self.input(a, Input::Disconnected(second));
+        self.input(b, Input::Disconnected(first));
+    }
+
+    /// What a backup of a node's database holds now.
+    pub fn backup(&mut self, n: usize) -> MemoryStore<Planted> {
+        self.crash(n);
+        let store = self.nodes[n].store.clone();
+        self.start(n);
+        store
+    }
+
+    /// Puts a backup in the place of a node's database; the node must not run.
+    pub fn restore(&mut self, n: usize, backup: MemoryStore<Planted>) {
+        self.nodes[n].store = backup;
+    }
+
+    /// Another machine with a node's key and database; returns its number.
+    pub fn clone_node(&mut self, n: usize) -> usize {
+        let store = self.backup(n);
+        let mut twin = Node::new(n);
+        (twin.id, twin.store) = (self.nodes[n].id, store);
+        self.nodes.push(twin);
+        self.nodes.len() - 1
+    }
+
+    /// Every ledger as a node keeps it.
+    pub fn ledgers(&mut self, n: usize) -> Vec<KeptEntry> {
+        let engine = self.nodes[n].engine.as_mut();
+        engine.and_then(|engine| engine.ledgers().ok()).unwrap_or_default()
+    }
+
+    /// Who a node is.
+    pub fn id(&self, n: usize) -> ClientId {
+        self.nodes[n].id
+    }
+}
