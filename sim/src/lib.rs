@@ -11,5 +11,6 @@ pub mod disk;
 pub mod faults;
 pub mod folder;
 pub mod random;
+pub mod store;
 pub mod verdict;
 pub mod world;
