@@ -92,7 +92,7 @@ bugs! {
     NoDriftMargin = "05-no-drift-margin", "S1", Waits, "others take over at the moment when a lease ends, without a margin";
     LateRenewal = "06-late-renewal", "S1", Waits, "a heartbeat renews a claim that was taken over already";
     OldReleaseFrees = "07-old-release-frees", "S1", Planted, "a late copy of an old entry withdraws a newer claim";
-    AckBeforeSync = "08-ack-before-sync", "S3", Waits, "the node database answers before its writes are synced";
+    AckBeforeSync = "08-ack-before-sync", "S3", Planted, "the node database answers before its writes are synced";
     FolderNotSynced = "09-folder-not-synced", "S3", Waits, "a published file is synced, its folder is not";
     TornJournal = "10-torn-journal", "S4", Waits, "a journal that was torn by a crash is taken for a whole one";
     JournalAfterMove = "11-journal-after-move", "S4", Waits, "the journal is synced after the move that it announces";

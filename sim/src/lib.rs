@@ -7,9 +7,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod catalog;
+pub mod disk;
 pub mod faults;
 pub mod folder;
 mod machines;
 pub mod random;
+pub mod store;
 pub mod verdict;
 pub mod world;

@@ -5,9 +5,9 @@
 //! then unknown until the file is opened anew. Not here: what keys and values mean; that is the engine's.
 
 use crate::database::{self, DatabaseError, Format, explain};
-use redb::{Database, ReadableDatabase, StorageBackend, TableDefinition, TableError};
+use redb::{Database, Durability, ReadableDatabase, StorageBackend, TableDefinition, TableError};
 use std::path::Path;
-use tcat_engine::planted::{Plants, Sound};
+use tcat_engine::planted::{Bug, Plants, Sound};
 use tcat_engine::store::{Change, Pair, Store, StoreError, Table};
 
 /// The format of the tables below.
@@ -86,7 +86,10 @@ impl<P: Plants> NodeDatabase<P> {
     }
 
     fn write(&self, changes: &[Change]) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
+        let mut transaction = self.database.begin_write()?;
+        if P::POSSIBLE && self.plants.has(Bug::AckBeforeSync) {
+            transaction.set_durability(Durability::None)?;
+        }
         for table in Table::ALL {
             let mut own = changes.iter().filter(|change| change.table == table).peekable();
             if own.peek().is_none() {

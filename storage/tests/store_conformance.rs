@@ -1,128 +1,16 @@
-//! What every [`Store`] promises the engine, asked of each implementation by the same functions.
+//! The stores that ship, held to the promises in `conformance`; and what a file has to keep across openings.
 #![allow(clippy::unwrap_used)]
 
-use quickcheck::QuickCheck;
+mod conformance;
+
+use conformance::{conforms, dump, keys, put, remove};
 use redb::backends::InMemoryBackend;
 use std::path::Path;
-use tcat_engine::store::{Change, MemoryStore, Pair, Store, StoreError, Table};
+use tcat_engine::store::{MemoryStore, Store, Table};
 use tcat_storage::node_database::NodeDatabase;
-
-fn put(table: Table, key: &[u8], value: &[u8]) -> Change {
-    Change { table, key: key.to_vec(), value: Some(value.to_vec()) }
-}
-
-fn remove(table: Table, key: &[u8]) -> Change {
-    Change { table, key: key.to_vec(), value: None }
-}
-
-fn keys(pairs: &[Pair]) -> Vec<&[u8]> {
-    pairs.iter().map(|(key, _)| key.as_slice()).collect()
-}
-
-/// All promises that need no reopening. `new` gives an empty store each time.
-fn conforms<S: Store>(new: &dyn Fn() -> S) {
-    an_empty_store_answers_everything(new());
-    a_range_is_in_byte_order_and_keeps_its_bounds(new());
-    a_limit_cuts_a_range_and_the_next_page_follows_it(new());
-    changes_apply_in_order(new());
-    tables_are_apart(new());
-    empty_and_large_keys_and_values_are_kept(new());
-}
-
-fn an_empty_store_answers_everything<S: Store>(mut store: S) {
-    store.commit(Vec::new()).unwrap();
-    for table in Table::ALL {
-        assert_eq!(store.get(table, b"a").unwrap(), None);
-        assert_eq!(store.range(table, b"", b"", 10).unwrap(), []);
-    }
-    store.commit(vec![remove(Table::Rows, b"never there")]).unwrap();
-    assert_eq!(store.range(Table::Rows, b"", b"", 10).unwrap(), []);
-}
-
-fn a_range_is_in_byte_order_and_keeps_its_bounds<S: Store>(mut store: S) {
-    let inserted: [&[u8]; 7] = [b"b", b"\xff", b"a", b"", b"ab", b"\xff\xff", b"a\0"];
-    store.commit(inserted.iter().map(|key| put(Table::Entries, key, b"v")).collect()).unwrap();
-    let range = |from: &[u8], to: &[u8]| store.range(Table::Entries, from, to, 100).unwrap();
-    assert_eq!(keys(&range(b"", b"")), [b"" as &[u8], b"a", b"a\0", b"ab", b"b", b"\xff", b"\xff\xff"]);
-    assert_eq!(keys(&range(b"a", b"b")), [b"a" as &[u8], b"a\0", b"ab"]);
-    assert_eq!(keys(&range(b"ab", b"")), [b"ab" as &[u8], b"b", b"\xff", b"\xff\xff"]);
-    assert_eq!(keys(&range(b"aa", b"ac")), [b"ab" as &[u8]]);
-    assert!(range(b"b", b"b").is_empty());
-    assert!(range(b"c", b"a").is_empty());
-}
-
-fn a_limit_cuts_a_range_and_the_next_page_follows_it<S: Store>(mut store: S) {
-    let changes = (0..100u8).map(|n| put(Table::Unsettled, &[n], &[n; 3])).collect();
-    store.commit(changes).unwrap();
-    assert!(store.range(Table::Unsettled, b"", b"", 0).unwrap().is_empty());
-    let mut paged = Vec::new();
-    let mut from = Vec::new();
-    loop {
-        let page = store.range(Table::Unsettled, &from, &[90], 7).unwrap();
-        assert!(page.len() <= 7);
-        let Some((last, _)) = page.last() else { break };
-        from = [last.as_slice(), &[0]].concat();
-        paged.extend(page);
-    }
-    let expected: Vec<Pair> = (0..90u8).map(|n| (vec![n], vec![n; 3])).collect();
-    assert_eq!(paged, expected);
-}
-
-fn changes_apply_in_order<S: Store>(mut store: S) {
-    let table = Table::Tasks;
-    store.commit(vec![put(table, b"k", b"1"), put(table, b"k", b"2"), put(table, b"gone", b"x")]).unwrap();
-    assert_eq!(store.get(table, b"k").unwrap(), Some(b"2".to_vec()));
-    let changes = vec![
-        remove(table, b"k"),
-        put(table, b"k", b"3"),
-        put(table, b"other", b"x"),
-        remove(table, b"other"),
-        remove(table, b"gone"),
-        remove(table, b"gone"),
-    ];
-    store.commit(changes).unwrap();
-    assert_eq!(store.range(table, b"", b"", 9).unwrap(), [(b"k".to_vec(), b"3".to_vec())]);
-}
-
-fn tables_are_apart<S: Store>(mut store: S) {
-    store.commit(Table::ALL.iter().map(|table| put(*table, b"k", &[*table as u8])).collect()).unwrap();
-    store.commit(vec![remove(Table::Paths, b"k")]).unwrap();
-    for table in Table::ALL {
-        let expected = (table != Table::Paths).then(|| vec![table as u8]);
-        assert_eq!(store.get(table, b"k").unwrap(), expected, "{table:?}");
-    }
-}
-
-fn empty_and_large_keys_and_values_are_kept<S: Store>(mut store: S) {
-    let (long_key, large) = (vec![7; 3000], vec![9; 3_000_000]);
-    let changes = vec![put(Table::Batches, &long_key, &large), put(Table::Batches, b"", b"")];
-    store.commit(changes).unwrap();
-    assert_eq!(store.get(Table::Batches, b"").unwrap(), Some(Vec::new()));
-    assert_eq!(store.get(Table::Batches, &long_key).unwrap(), Some(large));
-}
-
-/// Any history of commits leaves `store` as it leaves the memory store.
-fn agrees_with_memory<S: Store>(mut store: S, history: Vec<Vec<(u8, u8, Option<u8>)>>) -> bool {
-    let mut model = MemoryStore::default();
-    for commit in history {
-        let changes = commit.into_iter().map(|(table, key, value)| Change {
-            table: Table::ALL[usize::from(table) % Table::ALL.len()],
-            key: vec![key % 16],
-            value: value.map(|byte| vec![byte; usize::from(byte)]),
-        });
-        let changes: Vec<Change> = changes.collect();
-        store.commit(changes.clone()).unwrap();
-        model.commit(changes).unwrap();
-    }
-    dump(&store) == dump(&model)
-}
 
 fn in_memory() -> NodeDatabase {
     NodeDatabase::on_backend(InMemoryBackend::new()).unwrap()
-}
-
-fn dump<S: Store>(store: &S) -> Result<Vec<Vec<Pair>>, StoreError> {
-    Table::ALL.iter().map(|table| store.range(*table, b"", b"", usize::MAX)).collect()
 }
 
 #[test]
@@ -139,14 +27,6 @@ fn the_node_database_conforms_in_memory_and_on_disk() {
         count.set(count.get() + 1);
         NodeDatabase::create(&folder.path().join(format!("{}.redb", count.get()))).unwrap()
     });
-}
-
-#[test]
-fn the_node_database_keeps_what_the_memory_store_keeps() {
-    fn law(history: Vec<Vec<(u8, u8, Option<u8>)>>) -> bool {
-        agrees_with_memory(in_memory(), history)
-    }
-    QuickCheck::new().tests(40).quickcheck(law as fn(Vec<Vec<(u8, u8, Option<u8>)>>) -> bool);
 }
 
 #[test]
