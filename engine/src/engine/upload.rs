@@ -172,7 +172,7 @@ impl<S: Store> Engine<S> {
                         self.feed.hint(self.now.mono_ms);
                         self.end(item);
                     }
-                    Refusal::Killed => {
+                    Refusal::Killed | Refusal::NotAsked => {
                         self.feed.hint(self.now.mono_ms);
                         self.end_badly(
                             item,
