@@ -12,6 +12,7 @@ use tcat_engine::ids::ClientId;
 use tcat_engine::message::Message;
 use tcat_engine::observation::FileStat;
 use tcat_engine::paths::MediaPath;
+use tcat_engine::planted::{Bug, Planted};
 use tcat_engine::ports::{Effect, EffectId, Event, Input, Now, Outcome, Output};
 use tcat_engine::store::MemoryStore;
 
@@ -47,6 +48,10 @@ pub struct World {
     /// Every content that a person saved, and where; not those that the same person has overwritten since, on the
     /// same node, before anything else took their place.
     pub saved: Vec<(usize, Content)>,
+    /// The defect that is planted, if any.
+    plants: Planted,
+    /// What nodes are configured with beyond the usual.
+    pub options: BTreeMap<usize, NodeOptions>,
     nodes: Vec<Node>,
     now_ms: u64,
     random: Random,
@@ -56,11 +61,20 @@ pub struct World {
     next_content: u64,
 }
 
+/// How a node differs from the usual; read when it starts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NodeOptions {
+    /// A file that a person deletes is deleted everywhere.
+    pub follow_deletions: bool,
+    /// The folder is older than the database.
+    pub old_root: bool,
+}
+
 struct Node {
     id: ClientId,
-    engine: Option<Engine<MemoryStore>>,
+    engine: Option<Engine<MemoryStore<Planted>>>,
     /// What survived the crash.
-    store: MemoryStore,
+    store: MemoryStore<Planted>,
     folder: Folder,
     /// Counts starts: what was under way for an earlier one comes to nothing.
     life: u64,
@@ -107,10 +121,16 @@ pub fn content(n: u64) -> Content {
 impl World {
     /// A world of `nodes` nodes, all running and connected.
     pub fn new(seed: u64, nodes: usize, weather: Weather) -> Self {
+        Self::planted(seed, nodes, weather, None)
+    }
+
+    /// The same, with a planted defect in every engine and in the catalog.
+    pub fn planted(seed: u64, nodes: usize, weather: Weather, bug: Option<Bug>) -> Self {
+        let plants = Planted(bug);
         let node = |n: usize| Node {
             id: ClientId([n as u8 + 1; 32]),
             engine: None,
-            store: MemoryStore::default(),
+            store: MemoryStore::planted(plants),
             folder: Folder::default(),
             life: 0,
             wake_ms: u64::MAX,
@@ -118,7 +138,9 @@ impl World {
             looking_until_ms: 0,
         };
         let mut world = World {
-            catalog: Catalog::default(),
+            catalog: Catalog::planted(plants),
+            plants,
+            options: BTreeMap::new(),
             weather,
             faults: Faults::default(),
             cuts: BTreeSet::new(),
@@ -149,7 +171,7 @@ impl World {
     }
 
     /// A node's engine, while it runs.
-    pub fn engine(&self, node: usize) -> Option<&Engine<MemoryStore>> {
+    pub fn engine(&self, node: usize) -> Option<&Engine<MemoryStore<Planted>>> {
         self.nodes[node].engine.as_ref()
     }
 
@@ -162,6 +184,7 @@ impl World {
     pub fn start(&mut self, n: usize) {
         let random = self.random.next_u64();
         let now = self.clock();
+        let options = self.options.get(&n).copied().unwrap_or_default();
         let node = &mut self.nodes[n];
         node.life += 1;
         let config = Config {
@@ -176,8 +199,10 @@ impl World {
             uploads_max: 4,
             downloads_max: 8,
             manual_import: false,
+            follow_deletions: options.follow_deletions,
+            old_root: options.old_root,
         };
-        let store = std::mem::take(&mut node.store);
+        let store = std::mem::replace(&mut node.store, MemoryStore::planted(self.plants));
         let keys = Box::new(PaperKeys(node.id));
         match Engine::open(store, config, keys, now, random) {
             Ok(engine) => node.engine = Some(engine),
@@ -223,6 +248,20 @@ impl World {
         let deleted = self.nodes[n].folder.remove(&path);
         self.saved.retain(|(author, saved)| *author != n || Some(*saved) != deleted);
         self.watcher_sees(n, vec![path]);
+    }
+
+    /// The node that is down loses its database and keeps its folder.
+    pub fn wipe(&mut self, n: usize) {
+        self.nodes[n].store = MemoryStore::planted(self.plants);
+        self.options.entry(n).or_default().old_root = true;
+    }
+
+    /// A person deletes the item that has a path, everywhere.
+    pub fn kill(&mut self, n: usize, path: &str) {
+        let row = self.catalog.rows().find(|row| row.cache_path.as_str() == path).map(|row| row.item);
+        if let Some(item) = row {
+            self.input(n, Input::Delete(item));
+        }
     }
 
     /// A file is gone, and nobody notices before the next scan.
@@ -466,6 +505,9 @@ impl World {
         if let (true, Some(place)) = (first, &place) {
             self.meddle(n, place);
         }
+        if let Effect::Commit(commit) = &effect {
+            self.catalog.asked(commit);
+        }
         let failed = || Outcome::Failed("a simulated fault".into());
         let outcome = match () {
             () if faults.failed_permille > 0 && self.random.permille(faults.failed_permille) => failed(),
@@ -485,11 +527,23 @@ impl World {
     fn perform(&mut self, n: usize, effect: Effect) -> Outcome {
         let done = Outcome::Done { stat: FileStat::default() };
         match effect {
-            Effect::ReadFeed { after, limit } => {
-                Outcome::Feed(Box::new(self.catalog.read_feed(after, limit)))
-            }
+            Effect::ReadFeed { after, limit } => match self.catalog.read_feed(after, limit) {
+                Ok(page) => Outcome::Feed(Box::new(page)),
+                Err(epoch) => Outcome::FeedRestored { epoch },
+            },
             Effect::Create(new) => Outcome::Created(self.catalog.create(&new)),
-            Effect::Intend(_) => done,
+            Effect::Intend(object) => match self.catalog.intend(&object) {
+                true => done,
+                false => Outcome::Occupied,
+            },
+            Effect::Kill(kill) => Outcome::Killed(self.catalog.kill(&kill)),
+            Effect::Delete { object } => {
+                self.catalog.delete(object);
+                done
+            }
+            Effect::Unsound(order) => Outcome::Committed(self.catalog.unsound(&order)),
+            Effect::NewEpoch(order) => Outcome::Epoch(self.catalog.new_epoch(&order)),
+            Effect::Offer(offer) => Outcome::Offered(self.catalog.offer(&offer)),
             Effect::Put { object, path } => match self.nodes[n].folder.contents().get(&path) {
                 Some(content) if content.same_as(&object.content) => {
                     if self.catalog.put(object.id, object.content) { done } else { Outcome::Occupied }

@@ -19,7 +19,7 @@ pub use commit::{
     create, intend, unsound,
 };
 pub use kill::{KillVerdict, kill, removal_record};
-pub use offer::{OfferFacts, OfferVerdict, offer};
+pub use offer::{OfferFacts, OfferVerdict, offer, progress};
 
 use crate::catalog::{CatalogEpoch, CatalogRow, FeedPosition, Refusal, RowState};
 use crate::catalog_orders::NewEpoch;

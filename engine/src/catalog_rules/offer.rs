@@ -94,7 +94,7 @@ fn row<P: Plants>(plants: &P, offered: &CatalogRow, facts: &OfferFacts<'_>) -> O
 }
 
 /// What only rises while a row stays at one revision. A row that goes back to pending does so in a later generation.
-pub(super) fn progress(row: &CatalogRow) -> (bool, u32, u8, u64) {
+pub fn progress(row: &CatalogRow) -> (bool, u32, u8, u64) {
     let state = match row.state {
         RowState::Pending { .. } => 0,
         RowState::Active => 1,
