@@ -344,6 +344,10 @@ impl Catalog {
             (CommitVerdict::Made, Some(row)) => Committed::Row(Box::new(row)),
             (CommitVerdict::Enter { steps, last }, Some(mut row)) => {
                 self.check_fence(commit);
+                if !self.objects.get(&commit.object).is_some_and(|held| held.same_as(&last.content)) {
+                    let text = format!("S7: {:?} is committed without its object", commit.item);
+                    self.past.violations.push(text);
+                }
                 self.set_name(commit.object, commit.item, last.content, commit.generation, Name::Live);
                 self.append(commit.item, steps);
                 (row.revision, row.content) = (last.revision, last.content);
