@@ -5,6 +5,7 @@
 use tcat_engine::catalog::RowState;
 use tcat_engine::content::Content;
 use tcat_engine::planted::{Bug, State};
+use tcat_engine::ports::Event;
 use tcat_sim::faults::{Faults, split};
 use tcat_sim::verdict::{log, rests};
 use tcat_sim::world::{Weather, World, content};
@@ -65,6 +66,10 @@ fn lost_answers(seed: u64, bug: Option<Bug>) -> Result<(), String> {
         world.run_for(pause_ms);
     }
     world.faults = Faults::default();
+    if world.log.iter().any(|(_, _, event)| matches!(event, Event::Parked(..))) {
+        // What failed ten times in a row is left alone for five minutes.
+        world.run_for(310_000);
+    }
     judged(&mut world, &[])
 }
 
