@@ -232,6 +232,32 @@ impl Catalog {
         }
     }
 
+    /// The item and step under a revision.
+    fn step_under(&self, revision: &Revision) -> Option<(ItemId, ChainLink)> {
+        let step = |(item, chain): (&ItemId, &Vec<ChainLink>)| {
+            Some((*item, *chain.iter().find(|link| link.revision == *revision)?))
+        };
+        self.now.chains.iter().find_map(step)
+    }
+
+    /// Whether one of these steps cannot enter the item's chain, since its revision stands there or elsewhere.
+    fn is_reused(&mut self, item: &ItemId, steps: &[ChainLink]) -> bool {
+        let end = self.now.chains.get(item).and_then(|chain| chain.last().copied());
+        let mut chain: Vec<_> = end.into_iter().collect();
+        for link in steps {
+            let is_end = chain
+                .last()
+                .is_some_and(|end| end.revision == link.revision && end.content.same_as(&link.content));
+            let twice = chain.iter().any(|known| known.revision == link.revision);
+            if !is_end && (twice || self.step_under(&link.revision).is_some()) {
+                self.past.violations.push(format!("S2: {:?} is used for another change", link.revision));
+                return true;
+            }
+            chain.push(*link);
+        }
+        false
+    }
+
     fn free_path(&self, new: ItemId, asked: &tcat_engine::paths::MediaPath) -> tcat_engine::paths::MediaPath {
         let taken =
             |folded| self.now.rows.values().any(|row| row.item != new && row.cache_path.folded() == folded);
@@ -243,8 +269,8 @@ impl Catalog {
         path
     }
 
-    /// Enters a new item.
-    pub fn create(&mut self, new: &NewItem) -> Created {
+    /// Enters a new item; nothing, if its revision stands for something else.
+    pub fn create(&mut self, new: &NewItem) -> Option<Created> {
         let at_path = self.now.rows.values().find(|row| row.cache_path.folded() == new.asked_path.folded());
         let facts = CreateFacts {
             row: self.now.rows.get(&new.item),
@@ -253,13 +279,16 @@ impl Catalog {
             at_path,
         };
         match rules::create(&self.plants, new, &facts) {
-            CreateVerdict::There(row) => return Created::Row(Box::new(row.clone())),
-            CreateVerdict::Adopt(row) => return Created::Adopted(Box::new(row.clone())),
+            CreateVerdict::There(row) => return Some(Created::Row(Box::new(row.clone()))),
+            CreateVerdict::Adopt(row) => return Some(Created::Adopted(Box::new(row.clone()))),
             // Everybody is a member here.
-            CreateVerdict::Removed | CreateVerdict::NotMember => return Created::Removed,
+            CreateVerdict::Removed | CreateVerdict::NotMember => return Some(Created::Removed),
             CreateVerdict::Enter => {}
         }
         let link = ChainLink { revision: new.revision, content: new.content };
+        if self.is_reused(&new.item, &[link]) {
+            return None;
+        }
         self.append(new.item, &[link]);
         let row = CatalogRow {
             item: new.item,
@@ -276,7 +305,7 @@ impl Catalog {
             version_of: new.version_of,
             chain: vec![link],
         };
-        Created::Row(Box::new(self.put_row(row)))
+        Some(Created::Row(Box::new(self.put_row(row))))
     }
 
     fn name(&self, id: ObjectId, item: ItemId, content: &Content, generation: u32) -> Name {
@@ -332,16 +361,14 @@ impl Catalog {
         let content = rules::commit_content(commit, row.as_ref()).map(|(_, last)| last.content);
         let name = content
             .map_or(Name::Free, |content| self.name(commit.object, commit.item, &content, commit.generation));
-        let last_step = commit.line.last().and_then(|last| {
-            let step = |(item, chain): (&ItemId, &Vec<ChainLink>)| {
-                Some((*item, *chain.iter().find(|link| link.revision == last.revision)?))
-            };
-            self.now.chains.iter().find_map(step)
-        });
+        let last_step = commit.line.last().and_then(|last| self.step_under(&last.revision));
         let facts = CommitFacts { row: row.as_ref(), last_step, standing: self.standing(), name };
         let refuse = |why| Committed::Refused { why, row: row.clone().map(Box::new) };
         match (rules::commit(&self.plants, commit, &facts), row.clone()) {
             (CommitVerdict::Made, Some(row)) => Committed::Row(Box::new(row)),
+            (CommitVerdict::Enter { steps, .. }, _) if self.is_reused(&commit.item, steps) => {
+                refuse(Refusal::Revision)
+            }
             (CommitVerdict::Enter { steps, last }, Some(mut row)) => {
                 self.check_fence(commit);
                 if !self.objects.get(&commit.object).is_some_and(|held| held.same_as(&last.content)) {
@@ -387,8 +414,9 @@ impl Catalog {
             }
             (KillVerdict::Condemn, Some(row), _) => {
                 self.condemn_all(&row);
-                let row = CatalogRow { state: RowState::KillWip, claim_epoch: kill.claim_epoch, ..row };
-                let row = self.put_row(row);
+                let next =
+                    CatalogRow { state: RowState::KillWip, claim_epoch: kill.claim_epoch, ..row.clone() };
+                let row = if next == row { row } else { self.put_row(next) };
                 self.killing(row)
             }
             (KillVerdict::Remove, Some(row), _) => {
@@ -413,12 +441,16 @@ impl Catalog {
         Killing::Row { row: Box::new(row), objects }
     }
 
-    fn condemn_all(&mut self, row: &CatalogRow) {
-        let named = self.now.names.iter().filter(|(_, named)| named.item == row.item);
+    fn condemn_names(&mut self, item: &ItemId) {
+        let named = self.now.names.iter().filter(|(_, named)| named.item == *item);
         let named: Vec<_> = named.map(|(id, named)| (*id, *named)).collect();
         for (id, Named { item, content, generation, .. }) in named {
             self.set_name(id, item, content, generation, Name::Condemned);
         }
+    }
+
+    fn condemn_all(&mut self, row: &CatalogRow) {
+        self.condemn_names(&row.item);
         self.set_name(row.object_name(), row.item, row.content, row.generation, Name::Condemned);
     }
 
@@ -471,7 +503,10 @@ impl Catalog {
         };
         match rules::offer(&self.plants, fact, &facts) {
             OfferVerdict::Nothing => {}
-            OfferVerdict::Remove(record) => self.put_removal(record),
+            OfferVerdict::Remove(record) => {
+                self.condemn_names(&record.item);
+                self.put_removal(record);
+            }
             OfferVerdict::Enter(mut row) => {
                 let known = self.now.chains.get(&row.item).and_then(|chain| chain.last().copied());
                 let at = known.and_then(|known| row.chain.iter().position(|l| l.revision == known.revision));
@@ -484,10 +519,19 @@ impl Catalog {
     }
 
     fn write(&mut self, row: CatalogRow, steps: &[ChainLink]) {
+        if steps.iter().any(|link| self.step_under(&link.revision).is_some()) {
+            return;
+        }
         self.append(row.item, steps);
         match row.state {
             RowState::Active => {
-                self.set_name(row.object_name(), row.item, row.content, row.generation, Name::Live);
+                let name = row.object_name();
+                if matches!(
+                    self.name(name, row.item, &row.content, row.generation),
+                    Name::Free | Name::Intent
+                ) {
+                    self.set_name(name, row.item, row.content, row.generation, Name::Live);
+                }
             }
             RowState::KillWip | RowState::KillComplete => self.condemn_all(&row),
             RowState::Pending { .. } | RowState::KillRequest => {}

@@ -531,7 +531,10 @@ impl World {
                 Ok(page) => Outcome::Feed(Box::new(page)),
                 Err(epoch) => Outcome::FeedRestored { epoch },
             },
-            Effect::Create(new) => Outcome::Created(self.catalog.create(&new)),
+            Effect::Create(new) => match self.catalog.create(&new) {
+                Some(created) => Outcome::Created(created),
+                None => Outcome::Failed("the revision names another change already".into()),
+            },
             Effect::Intend(object) => match self.catalog.intend(&object) {
                 true => done,
                 false => Outcome::Occupied,

@@ -73,7 +73,8 @@ fn row<P: Plants>(plants: &P, offered: &CatalogRow, facts: &OfferFacts<'_>) -> O
         return OfferVerdict::Nothing;
     }
     next.claim_epoch = next.claim_epoch.max(present.claim_epoch);
-    next.cache_path = present.cache_path.clone();
+    (next.cache_path, next.virtual_path) = (present.cache_path.clone(), present.virtual_path.clone());
+    (next.content_type, next.version_of) = (present.content_type.clone(), present.version_of);
     if present.revision == offered.revision {
         if progress(&next) <= progress(present) {
             return OfferVerdict::Nothing;
