@@ -4,7 +4,10 @@
 //! bounds every answer in size and every request in time. Errors tell apart what a person mends differently.
 
 use crate::files::{self, FileError, Presence};
-use crate::types::{ErrorBody, Invite, ScanAnswer, Show, Status, WAIT_MS_MAX, WaitAnswer, WaitRequest};
+use crate::types::{
+    DeleteAnswer, DeleteRequest, ErrorBody, Invite, ScanAnswer, Show, Status, WAIT_MS_MAX, WaitAnswer,
+    WaitRequest,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Write;
@@ -140,6 +143,11 @@ impl Client {
     /// One item, by id or by path in the media folder.
     pub fn show(&self, what: &str) -> Result<Show, ClientError> {
         self.get(&format!("items/{}", percent_encoded(what)), QUICK)
+    }
+
+    /// Has an item deleted everywhere, by id or by path in the media folder.
+    pub fn delete(&self, what: &str) -> Result<DeleteAnswer, ClientError> {
+        self.post("delete", &DeleteRequest { item: what.to_owned() }, QUICK)
     }
 
     /// A new one-time code.

@@ -207,6 +207,21 @@ impl ScanAnswer {
     }
 }
 
+/// `POST /v1/delete`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteRequest {
+    /// The item, by id or by path in the media folder.
+    pub item: String,
+}
+
+/// The item is to be deleted everywhere.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct DeleteAnswer {
+    /// Its id.
+    pub item: String,
+}
+
 /// A file that a scan could not read.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct UnreadableNote {

@@ -243,4 +243,7 @@ pub enum Refusal {
     /// The object's name was condemned.
     #[error("the object's name was condemned")]
     Condemned,
+    /// A step of a kill without the one before it.
+    #[error("its removal was not asked for")]
+    NotAsked,
 }

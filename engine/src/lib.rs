@@ -3,6 +3,8 @@
 
 pub mod batch;
 pub mod catalog;
+pub mod catalog_orders;
+pub mod catalog_rules;
 pub mod claims;
 pub mod clock;
 pub mod codec;

@@ -85,7 +85,7 @@ pub enum State {
 
 bugs! {
     // Those that every engine of this kind has had somewhere.
-    NoFence = "01-no-fence", "S1", Waits, "the catalog does not check the claim epoch of a commit";
+    NoFence = "01-no-fence", "S1", Planted, "the catalog does not check the claim epoch of a commit";
     EpochInMemory = "02-epoch-in-memory", "S2", Waits, "claim epochs are counted from one again after a crash";
     EpochReused = "03-epoch-reused", "S2", Planted, "a restored client uses its old dots and epochs again";
     ExpiryByWallClock = "04-expiry-by-wall-clock", "S1", Waits, "a holder judges its lease by the wall clock";
@@ -96,14 +96,14 @@ bugs! {
     FolderNotSynced = "09-folder-not-synced", "S3", Waits, "a published file is synced, its folder is not";
     TornJournal = "10-torn-journal", "S4", Waits, "a journal that was torn by a crash is taken for a whole one";
     JournalAfterMove = "11-journal-after-move", "S4", Waits, "the journal is synced after the move that it announces";
-    TimeoutIsFailure = "12-timeout-is-failure", "S5", Waits, "a commit without an answer is made again under a new revision";
-    TimeoutIsSuccess = "13-timeout-is-success", "S6", Waits, "a commit without an answer is taken for made";
+    TimeoutIsFailure = "12-timeout-is-failure", "S5", Planted, "a commit without an answer is made again under a new revision";
+    TimeoutIsSuccess = "13-timeout-is-success", "S6", Planted, "a commit without an answer is taken for made";
     OffsetAfterDedupe = "14-offset-after-dedupe", "S7", Waits, "parts of an upload are numbered after some were left out";
     MissingPart = "15-missing-part", "S7", Waits, "an upload is completed with a part missing";
-    SourceNotRechecked = "16-source-not-rechecked", "S7", Waits, "what a file became while it was sent is not compared with what was to be sent";
+    SourceNotRechecked = "16-source-not-rechecked", "S7", Planted, "what a file became while it was sent is not compared with what was to be sent";
     BlindReplace = "17-blind-replace", "S8", Waits, "publishing replaces what stands in the place without looking";
     LowVector = "18-low-vector", "S8", Planted, "a client whose database is new begins with a low incarnation";
-    RestoredCatalogWins = "19-restored-catalog-wins", "S8", Waits, "a restored catalog's older row is downloaded over a newer file";
+    RestoredCatalogWins = "19-restored-catalog-wins", "S8", Planted, "a restored catalog's older row is downloaded over a newer file";
     TombstoneTooEarly = "20-tombstone-too-early", "S9", Planted, "a tombstone is forgotten before everybody has it";
     UnmountIsDeletion = "21-unmount-is-deletion", "S10", Waits, "a root that is not there reads as if all its files were deleted";
     RetiredCounted = "22-retired-counted", "L5", Planted, "forgetting waits for clients that were retired";
@@ -114,21 +114,21 @@ bugs! {
     ClonesUnnoticed = "27-clones-unnoticed", "L3", Planted, "two that run with one key do not notice each other";
     // Those that the protocol's own rules were written against.
     LaggingFeedShared = "28-lagging-feed-shared", "S8", Waits, "on a shared cache the base of the client that lags decides";
-    LostAnswerThenSave = "29-lost-answer-then-save", "S8", Waits, "after a commit without an answer the next save drops the line's earlier step";
+    LostAnswerThenSave = "29-lost-answer-then-save", "S8", Planted, "after a commit without an answer the next save drops the line's earlier step";
     CrossedEdits = "30-crossed-edits", "S8", Waits, "a peer's uncommitted edit is taken over another uncommitted edit";
     SaveBeforeRename = "31-save-before-rename", "S8", Waits, "what came out of an exchange goes to trash unseen";
     TwoItemsOnePath = "32-two-items-one-path", "S8", Waits, "a second item is written over the first one's path";
-    WipedRevives = "33-wiped-revives", "S9", Waits, "a wiped database imports the removed media that lie in its folder";
-    CollectorPauses = "34-collector-pauses", "S7", Waits, "a name is deleted that was not condemned first";
+    WipedRevives = "33-wiped-revives", "S9", Planted, "a wiped database imports the removed media that lie in its folder";
+    CollectorPauses = "34-collector-pauses", "S7", Planted, "a name is deleted that was not condemned first";
     NoRelay = "35-no-relay", "L1", Planted, "a sign of life is not passed on, so a client in the middle cannot bridge two others";
     HungTask = "36-hung-task", "L1", Waits, "a heartbeat renews claims whose task stands still";
     RetirementRace = "37-retirement-race", "S11", Planted, "a retirement does not say which dot is the last that counts";
-    FeedNumberAgain = "38-feed-number-again", "L2", Waits, "a feed position is believed by its number alone";
+    FeedNumberAgain = "38-feed-number-again", "L2", Planted, "a feed position is believed by its number alone";
     TwoHosts = "39-two-hosts", "S6", Waits, "two hosts that were promoted at once both go on";
     PrefixOverLine = "40-prefix-over-line", "S8", Waits, "a prefix of a line replaces the longer line";
     MarkTooEarly = "41-mark-too-early", "L2", Waits, "a mark passes an item that deviates";
-    DeletedComesBack = "42-deleted-comes-back", "S9", Waits, "a removal record is forgotten, and an old copy of the picture comes back under its old id";
-    OfferedOutOfOrder = "43-offered-out-of-order", "S6", Waits, "lost revisions are offered newest first";
+    DeletedComesBack = "42-deleted-comes-back", "S9", Planted, "a removal record is forgotten, and an old copy of the picture comes back under its old id";
+    OfferedOutOfOrder = "43-offered-out-of-order", "S6", Planted, "lost revisions are offered newest first";
     LeftoverEpoch = "44-leftover-epoch", "L1", Waits, "the epoch of one content's claims is kept for the next content";
     SwapWaits = "45-swap-waits", "L1", Waits, "two items that swap their names wait for each other for ever";
     NoExchangeReplaces = "46-no-exchange-replaces", "S8", Waits, "on a root without exchange the present file is replaced by a plain rename";

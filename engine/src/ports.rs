@@ -3,7 +3,8 @@
 //! An effect is one step outside the engine (read, write, send bytes). Every effect is answered by exactly one
 //! [`Input::Done`] with its number; effects may be repeated after a crash, so each is safe to do twice.
 
-use crate::catalog::{Commit, Committed, Created, FeedPage, FeedPosition, NewItem};
+use crate::catalog::{CatalogEpoch, Commit, Committed, Created, FeedPage, FeedPosition, NewItem};
+use crate::catalog_orders::{Kill, Killing, NewEpoch, Offer, Offered, Unsound};
 use crate::content::Content;
 use crate::ids::{ClientId, ItemId, ObjectId};
 use crate::message::Message;
@@ -55,6 +56,8 @@ pub enum Input {
     Rescan,
     /// Nobody waits for that any more.
     WaitCancelled(u64),
+    /// A person wants the item deleted everywhere, as it stands here.
+    Delete(ItemId),
 }
 
 /// What goes out.
@@ -103,6 +106,19 @@ pub enum Effect {
     },
     /// Commit a content whose object is in the store.
     Commit(Box<Commit>),
+    /// One step of an item's way out of the catalog.
+    Kill(Box<Kill>),
+    /// Delete an object whose name is condemned; one that is not there is deleted.
+    Delete {
+        /// The object.
+        object: ObjectId,
+    },
+    /// Say in the catalog that a row's object is missing or wrong.
+    Unsound(Box<Unsound>),
+    /// Begin a new epoch of a catalog that was restored.
+    NewEpoch(NewEpoch),
+    /// Offer facts to a catalog that was restored.
+    Offer(Box<Offer>),
     /// Bring a content from the object store into the partial file of that content, checked.
     Get {
         /// The object.
@@ -184,15 +200,24 @@ pub struct Publish {
 pub enum Outcome {
     /// `ReadFeed`: a page.
     Feed(Box<FeedPage>),
-    /// `ReadFeed`: the catalog was restored; read it from the start.
-    FeedRestored,
     /// `VisitRoster`: the roster after it.
     Roster(Vec<RosterMember>),
+    /// `ReadFeed`: the catalog never gave that position, so it was restored.
+    FeedRestored {
+        /// The epoch that it shows.
+        epoch: CatalogEpoch,
+    },
     /// `Create`.
     Created(Created),
-    /// `Commit`.
+    /// `Commit`, `Unsound`.
     Committed(Committed),
-    /// `Intend`, `Put`, `Get`, `Fetch`, `Untrash`, `Trash`, `SetAside`, `Move`: done. `Publish`: the content has its
+    /// `Kill`.
+    Killed(Killing),
+    /// `NewEpoch`: the catalog's epoch from now on.
+    Epoch(CatalogEpoch),
+    /// `Offer`.
+    Offered(Offered),
+    /// `Intend`, `Put`, `Delete`, `Get`, `Fetch`, `Untrash`, `Trash`, `SetAside`, `Move`: done. `Publish`: the content has its
     /// place.
     Done {
         /// The file's stat after it, where a file was placed.
@@ -232,6 +257,16 @@ pub enum Event {
     FetchedFromCloud(ItemId, MediaPath),
     /// A file that was deleted here was brought back.
     Restored(ItemId, MediaPath),
+    /// An item was removed for good.
+    Killed(ItemId, MediaPath),
+    /// An item that a person wanted deleted changed meanwhile, and stays.
+    NotKilled(ItemId, String),
+    /// The object of an item is missing or wrong; whoever holds its content brings it again.
+    Unsound(ItemId, String),
+    /// The catalog was restored from a backup: members offer what it lost.
+    CatalogRestored,
+    /// All live members have offered what they know to the restored catalog; work goes on.
+    CatalogWhole,
     /// A conflicting content was kept under its own name.
     Conflict(ItemId, MediaPath),
     /// A file went to trash because its item was removed.

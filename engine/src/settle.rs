@@ -52,8 +52,10 @@ pub struct Situation<'a> {
     pub object_sound: bool,
     /// Whether new files wait for a person to import them.
     pub manual_import: bool,
-    /// Whether C is a revision that we held before (a restored catalog).
+    /// Whether the catalog shows an earlier revision than C, which we have from it (a restored catalog).
     pub behind: bool,
+    /// Whether the file was found by the first full scan of a folder that is older than the database.
+    pub in_old_root: bool,
 }
 
 /// What to do next for an item.
@@ -131,6 +133,8 @@ pub fn settle(s: &Situation<'_>) -> Verdict {
         View::Unknown => Verdict::Wait(Reason::CatalogUnknown),
         View::Gone(Some(record)) => removed(s, record),
         View::Gone(None) => unexplained(s),
+        // 12: before all that a row would ask for.
+        View::Row(_) if s.behind => Verdict::OfferLost,
         View::Row(row) => match row.state {
             RowState::KillRequest | RowState::KillWip | RowState::KillComplete => killed(s, row),
             RowState::Pending { owner } => pending(s, row, owner),
@@ -156,7 +160,8 @@ impl<'a> Situation<'a> {
 /// Row 2.
 fn removed(s: &Situation<'_>, record: &RemovalRecord) -> Verdict {
     match s.local {
-        Local::File(l) if s.is_base(&l) || record.contents.iter().any(|c| c.same_as(&l)) => Verdict::Trash,
+        Local::File(l) if s.is_base(&l) => Verdict::Trash,
+        Local::File(l) if s.in_old_root && record.contents.iter().any(|c| c.same_as(&l)) => Verdict::Trash,
         Local::File(_) => Verdict::NewItem,
         Local::Absent | Local::Unknown => Verdict::Drop,
     }
@@ -245,8 +250,6 @@ fn based(s: &Situation<'_>, row: &CatalogRow, base: &ChainLink, l: &Content) -> 
         () if !row.upload && edited => Verdict::Hold(Question::OnlyCopy),
         // 11
         () if edited && s.stat_unchanged => Verdict::Heal,
-        // 12
-        () if s.behind => Verdict::OfferLost,
         // 13
         () if !edited && newer => Verdict::Download,
         () if !edited => Verdict::Conflict,

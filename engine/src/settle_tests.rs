@@ -106,7 +106,7 @@ fn every_situation(mut check: impl FnMut(&Situation<'_>)) -> usize {
     for catalog in views {
         for copy in &copies {
             for local in &locals {
-                for bits in 0u8..64 {
+                for bits in 0u8..128 {
                     let bit = |n: u8| bits & (1 << n) != 0;
                     count += 1;
                     check(&Situation {
@@ -120,6 +120,7 @@ fn every_situation(mut check: impl FnMut(&Situation<'_>)) -> usize {
                         object_sound: bit(3),
                         manual_import: bit(4),
                         behind: bit(5),
+                        in_old_root: bit(6),
                     });
                 }
             }
@@ -279,6 +280,7 @@ fn the_rows_of_the_table_decide_in_their_order() {
             object_sound: true,
             manual_import: false,
             behind: false,
+            in_old_root: false,
         })
     };
     assert_eq!(go(file(1), &on_one, &one), Verdict::Settled, "7");

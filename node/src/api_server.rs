@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tcat_api::files::ControlFile;
-use tcat_api::types::{ErrorBody, WAIT_MS_MAX, WaitRequest};
+use tcat_api::types::{DeleteRequest, ErrorBody, WAIT_MS_MAX, WaitRequest};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -157,6 +157,7 @@ fn router(shared: Shared) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/wait", post(wait))
         .route("/v1/scan", post(scan))
+        .route("/v1/delete", post(delete))
         .route("/v1/items/{*what}", get(show))
         .route("/v1/invite", post(invite))
         .fallback(no_route)
@@ -279,6 +280,21 @@ async fn wait(
 async fn scan(State(shared): State<Shared>, which: WhichQuery) -> Response {
     match shared.control(which) {
         Ok(control) => shared.answer(async { Ok(control.scan().await?.bounded()) }).await,
+        Err(refused) => refused.into_response(),
+    }
+}
+
+async fn delete(
+    State(shared): State<Shared>,
+    which: WhichQuery,
+    body: Result<Json<DeleteRequest>, JsonRejection>,
+) -> Response {
+    let Json(request) = match body {
+        Ok(request) => request,
+        Err(error) => return refusal(error.status(), &error.body_text(), "send {\"item\": ITEM}"),
+    };
+    match shared.control(which) {
+        Ok(control) => shared.answer(control.delete(&request.item)).await,
         Err(refused) => refused.into_response(),
     }
 }

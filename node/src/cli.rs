@@ -98,6 +98,10 @@ pub enum Command {
     /// Show one item: its catalog row, its import, and who holds it
     #[command(after_help = "Example:\n  tcat show 2024/sea/IMG_0001.jpg\n  tcat show --json ITEM-ID")]
     Show(commands::show::Args),
+    /// Delete an item everywhere: its files go to trash, its object and its row go
+    #[command(after_help = "If somebody changes the item before that is done, it stays.\n\n\
+                            Example:\n  tcat delete 2024/sea/IMG_0001.jpg")]
+    Delete(commands::delete::Args),
     /// Play the whole story on this machine, with files and nodes of its own, and verify it
     #[command(
         after_help = "Nothing leaves this machine. Exit status 0 only if all was found as it should be.\n\n\
@@ -126,6 +130,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Wait(args) => commands::wait::run(&context, &args),
         Command::Scan => commands::scan::run(&context),
         Command::Show(args) => commands::show::run(&context, &args),
+        Command::Delete(args) => commands::delete::run(&context, &args),
         Command::Demo(args) => commands::demo::run(&args),
     }
 }

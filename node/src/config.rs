@@ -287,11 +287,10 @@ impl Config {
     /// Keys that a person has set and that this version does not act on yet: said at every start, so that nobody
     /// relies on them.
     pub fn without_effect(&self) -> Vec<&'static str> {
-        let standard = (Deletions::default(), Brake::default(), Limits::default().serves);
+        let standard = (Brake::default(), Limits::default().serves);
         let set = [
-            ("deletions", self.deletions != standard.0),
-            ("brake", self.brake != standard.1),
-            ("limits.serves", self.limits.serves != standard.2),
+            ("brake", self.brake != standard.0),
+            ("limits.serves", self.limits.serves != standard.1),
             ("trash.max_gib", self.trash.max_gib.is_some()),
         ];
         set.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect()

@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 use std::time::Duration;
-use tcat_api::types::{Invite, ScanAnswer, Show, Status, WaitAnswer};
+use tcat_api::types::{DeleteAnswer, Invite, ScanAnswer, Show, Status, WaitAnswer};
 
 /// The running node, as its control API sees it.
 #[async_trait]
@@ -22,6 +22,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// One item, by media id or by path in the media folder.
     async fn show(&self, what: &str) -> Result<Show, ControlError>;
+
+    /// Has an item deleted everywhere, by media id or by path, as it stands now; answers its id at once.
+    async fn delete(&self, what: &str) -> Result<DeleteAnswer, ControlError>;
 
     /// A new one-time code, valid for 15 minutes.
     async fn invite(&self) -> Result<Invite, ControlError>;

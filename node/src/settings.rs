@@ -69,6 +69,9 @@ pub struct Stores {
     pub folder: CacheFolder,
     /// The engine's store.
     pub database: NodeDatabase,
+    /// Whether the media folder's marker is older than that store, as far as was seen before it was opened: setting up
+    /// makes the store first. Says something only of a store that nothing was written to yet.
+    pub old_root: bool,
 }
 
 impl NodeSettings {
@@ -139,14 +142,17 @@ impl WorkgroupSettings {
         let (media, marker, file) = (self.media.clone(), self.marker.clone(), self.database_file.clone());
         let opening = tokio::task::spawn_blocking(move || {
             let folder = CacheFolder::open(&media, &marker).map_err(Failure::of)?;
+            let written = fs::metadata(&file).and_then(|metadata| metadata.modified()).ok();
+            let written = written.and_then(|time| jiff::Timestamp::try_from(time).ok());
+            let old_root = written.is_some_and(|written| folder.created() < written);
             let database = NodeDatabase::open(&file).map_err(Failure::of)?;
-            Ok::<_, Failure>((folder, database))
+            Ok::<_, Failure>((folder, database, old_root))
         });
-        let (folder, database) = opening.await.map_err(Failure::of)??;
+        let (folder, database, old_root) = opening.await.map_err(Failure::of)??;
         let catalog = catalog::open(&self.catalog_url, Some(self.id)).await.map_err(Failure::of)?;
         catalog.check().await.map_err(Failure::of)?;
         let objects = Objects::open(&self.objects_url).map_err(Failure::of)?;
-        Ok(Stores { catalog, objects, folder, database })
+        Ok(Stores { catalog, objects, folder, database, old_root })
     }
 }
 

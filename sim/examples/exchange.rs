@@ -131,6 +131,8 @@ impl Member {
             scan_interval_ms: 600_000,
             uploads_max: 4,
             downloads_max: 8,
+            follow_deletions: false,
+            old_root: false,
             manual_import: false,
         };
         let now = Now { mono_ms: 1_000, wall_ms: 1_700_000_000_000 };

@@ -33,6 +33,11 @@ impl Faults {
                 | Effect::Put { .. }
                 | Effect::Commit(_)
                 | Effect::Get { .. }
+                | Effect::Kill(_)
+                | Effect::Delete { .. }
+                | Effect::Unsound(_)
+                | Effect::NewEpoch(_)
+                | Effect::Offer(_)
         );
         let disk = matches!(effect, Effect::Get { .. } | Effect::Fetch { .. } | Effect::Untrash { .. });
         (catalog && self.catalog_away) || (disk && self.full_disk == Some(n))

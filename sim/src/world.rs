@@ -12,7 +12,7 @@ use tcat_engine::ids::ClientId;
 use tcat_engine::message::Message;
 use tcat_engine::observation::FileStat;
 use tcat_engine::paths::MediaPath;
-use tcat_engine::planted::Planted;
+use tcat_engine::planted::{Bug, Planted};
 use tcat_engine::ports::{Effect, EffectId, Event, Input, Now, Outcome, Output};
 use tcat_engine::store::MemoryStore;
 
@@ -52,6 +52,8 @@ pub struct World {
     pub horizon_ms: u64,
     /// The defect that is planted in nodes that start from now on.
     pub planted: Planted,
+    /// What nodes are configured with beyond the usual.
+    pub options: BTreeMap<usize, NodeOptions>,
     pub(crate) nodes: Vec<Node>,
     now_ms: u64,
     random: Random,
@@ -59,6 +61,15 @@ pub struct World {
     sequence: u64,
     /// The number of the next content that a meddling person saves.
     next_content: u64,
+}
+
+/// How a node differs from the usual; read when it starts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NodeOptions {
+    /// A file that a person deletes is deleted everywhere.
+    pub follow_deletions: bool,
+    /// The folder is older than the database.
+    pub old_root: bool,
 }
 
 pub(crate) struct Node {
@@ -127,8 +138,15 @@ pub fn content(n: u64) -> Content {
 impl World {
     /// A world of `nodes` nodes, all running and connected.
     pub fn new(seed: u64, nodes: usize, weather: Weather) -> Self {
+        Self::planted(seed, nodes, weather, None)
+    }
+
+    /// The same, with a planted defect in every engine and in the catalog.
+    pub fn planted(seed: u64, nodes: usize, weather: Weather, bug: Option<Bug>) -> Self {
+        let planted = Planted(bug);
         let mut world = World {
-            catalog: Catalog::default(),
+            catalog: Catalog::planted(planted),
+            options: BTreeMap::new(),
             weather,
             faults: Faults::default(),
             cuts: BTreeSet::new(),
@@ -138,7 +156,7 @@ impl World {
             log: Vec::new(),
             saved: Vec::new(),
             horizon_ms: 90 * 86_400_000,
-            planted: Planted(None),
+            planted,
             nodes: (0..nodes).map(Node::new).collect(),
             now_ms: 1_000,
             random: Random::new(seed),
@@ -177,6 +195,7 @@ impl World {
     pub fn start(&mut self, n: usize) {
         let random = self.random.next_u64();
         let now = self.clock();
+        let options = self.options.get(&n).copied().unwrap_or_default();
         let node = &mut self.nodes[n];
         node.life += 1;
         let config = Config {
@@ -192,6 +211,8 @@ impl World {
             uploads_max: 4,
             downloads_max: 8,
             manual_import: false,
+            follow_deletions: options.follow_deletions,
+            old_root: options.old_root,
         };
         let empty = MemoryStore::planted(self.planted);
         let store = std::mem::replace(&mut node.store, empty).with_plants(self.planted);
@@ -240,6 +261,20 @@ impl World {
         let deleted = self.nodes[n].folder.remove(&path);
         self.saved.retain(|(author, saved)| *author != n || Some(*saved) != deleted);
         self.watcher_sees(n, vec![path]);
+    }
+
+    /// The node that is down loses its database and keeps its folder.
+    pub fn wipe(&mut self, n: usize) {
+        self.nodes[n].store = MemoryStore::planted(self.planted);
+        self.options.entry(n).or_default().old_root = true;
+    }
+
+    /// A person deletes the item that has a path, everywhere.
+    pub fn kill(&mut self, n: usize, path: &str) {
+        let row = self.catalog.rows().find(|row| row.cache_path.as_str() == path).map(|row| row.item);
+        if let Some(item) = row {
+            self.input(n, Input::Delete(item));
+        }
     }
 
     /// A file is gone, and nobody notices before the next scan.
@@ -496,6 +531,9 @@ impl World {
         if let (true, Some(place)) = (first, &place) {
             self.meddle(n, place);
         }
+        if let Effect::Commit(commit) = &effect {
+            self.catalog.asked(commit);
+        }
         let failed = || Outcome::Failed("a simulated fault".into());
         let outcome = match () {
             () if faults.failed_permille > 0 && self.random.permille(faults.failed_permille) => failed(),
@@ -515,15 +553,27 @@ impl World {
     fn perform(&mut self, n: usize, effect: Effect) -> Outcome {
         let done = Outcome::Done { stat: FileStat::default() };
         match effect {
-            Effect::ReadFeed { after, limit } => {
-                Outcome::Feed(Box::new(self.catalog.read_feed(after, limit)))
-            }
+            Effect::ReadFeed { after, limit } => match self.catalog.read_feed(after, limit) {
+                Ok(page) => Outcome::Feed(Box::new(page)),
+                Err(epoch) => Outcome::FeedRestored { epoch },
+            },
             Effect::VisitRoster(visit) => Outcome::Roster(self.catalog.visit_roster(&visit, self.now_ms)),
-            Effect::Create(new) if !self.catalog.is_member(&new.author) => {
-                Outcome::Failed("no member".into())
+            Effect::Create(new) => match self.catalog.create(&new) {
+                Some(created) => Outcome::Created(created),
+                None => Outcome::Failed("the revision names another change already".into()),
+            },
+            Effect::Intend(object) => match self.catalog.intend(&object) {
+                true => done,
+                false => Outcome::Occupied,
+            },
+            Effect::Kill(kill) => Outcome::Killed(self.catalog.kill(&kill)),
+            Effect::Delete { object } => {
+                self.catalog.delete(object);
+                done
             }
-            Effect::Create(new) => Outcome::Created(self.catalog.create(&new)),
-            Effect::Intend(_) => done,
+            Effect::Unsound(order) => Outcome::Committed(self.catalog.unsound(&order)),
+            Effect::NewEpoch(order) => Outcome::Epoch(self.catalog.new_epoch(&order)),
+            Effect::Offer(offer) => Outcome::Offered(self.catalog.offer(&offer)),
             Effect::Put { object, path } => match self.nodes[n].folder.contents().get(&path) {
                 Some(content) if content.same_as(&object.content) => {
                     if self.catalog.put(object.id, object.content) { done } else { Outcome::Occupied }

@@ -368,6 +368,16 @@ impl Objects {
         }
     }
 
+    /// Deletes `object`; one that is not there is deleted. Only for names that the catalog has condemned.
+    pub async fn delete(&self, object: ObjectId) -> Result<(), ObjectError> {
+        match self.store.delete(&name_of(object)).await {
+            Ok(()) => Ok(()),
+            // No object, or no store?
+            Err(object_store::Error::NotFound { .. }) => self.look_for_folder().await,
+            Err(error) => Err(explain(&self.shown, "deleting an object", &error)),
+        }
+    }
+
     /// The size of `object` in bytes; none if there is no such object.
     pub async fn head(&self, object: ObjectId) -> Result<Option<u64>, ObjectError> {
         match self.store.head(&name_of(object)).await {

@@ -210,8 +210,14 @@ impl<S: Store> Engine<S> {
         let Some(task) = self.tasks.get_mut(&item) else { return Ok(()) };
         task.until_ms = None;
         let content = task.content;
-        let Job::Download(download) = &task.job else { return Ok(()) };
-        let mut download = download.clone();
+        let mut download = match &task.job {
+            Job::Download(download) => download.clone(),
+            Job::Kill(killer) => {
+                let killer = (**killer).clone();
+                return self.kill_listened(item, killer);
+            }
+            _ => return Ok(()),
+        };
         let live = self.live();
         let entries = self.entries(&item)?;
         let standing: Vec<_> = entries
@@ -268,9 +274,13 @@ impl<S: Store> Engine<S> {
                     Outcome::Corrupt => {
                         "its object in the object store holds other bytes than the catalog says"
                     }
-                    other => short(&other),
+                    ref other => short(other),
                 };
-                return self.end_badly(item, format!("{}: {why}; will try again", download.path));
+                let text = format!("{}: {why}", download.path);
+                if matches!(outcome, Outcome::Missing | Outcome::Corrupt) {
+                    return self.found_unsound(item, download.object, text);
+                }
+                return self.end_badly(item, format!("{text}; will try again"));
             }
             DownloadStep::Fetch(from) => {
                 self.event(Event::FetchedFrom(item, download.path.clone(), from));
@@ -285,7 +295,8 @@ impl<S: Store> Engine<S> {
         let entry = self.own_entry(&item)?;
         let row = self.row(&item)?;
         let target_stands = row.is_some_and(|row| row.revision == download.target.revision);
-        if !target_stands || entry.held_content().copied() != download.expected {
+        if self.restoring.holds_back() || !target_stands || entry.held_content().copied() != download.expected
+        {
             self.end(item);
             return Ok(());
         }

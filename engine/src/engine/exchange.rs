@@ -61,6 +61,11 @@ const NAME_BYTES_MAX: usize = 256;
 const NEWS_DELAY_MS: u64 = 50;
 
 impl<S: Store> Engine<S> {
+    /// Members are to hear of us at once.
+    pub(super) fn beat_soon(&mut self) {
+        self.beats.due_ms = self.now.mono_ms;
+    }
+
     pub(super) fn connected(&self) -> Vec<ClientId> {
         self.peers.iter().filter(|(_, peer)| peer.connected).map(|(client, _)| *client).collect()
     }

@@ -2,8 +2,10 @@
 
 use super::{Engine, Result, Waiter};
 use crate::catalog::{CatalogRow, FeedChange, FeedPage, FeedPosition, RemovalRecord, RowState};
+use crate::catalog_rules;
 use crate::codec;
 use crate::ids::ItemId;
+use crate::planted::Bug;
 use crate::ports::{Effect, Event, Outcome};
 use crate::store::{Store, Table};
 use crate::transaction::Transaction;
@@ -45,7 +47,12 @@ impl Feed {
         self.hinted = self.reading_since_ms.is_some();
     }
 
-    pub(super) fn due_ms(&self) -> u64 {
+    /// Nothing is read before this time.
+    pub(super) fn pause_until(&mut self, ms: u64) {
+        (self.due_ms, self.hinted) = (ms, false);
+    }
+
+    fn due_ms(&self) -> u64 {
         if self.reading_since_ms.is_some() { u64::MAX } else { self.due_ms }
     }
 
@@ -66,8 +73,20 @@ impl Feed {
 }
 
 impl<S: Store> Engine<S> {
+    pub(super) fn feed_due_ms(&self) -> u64 {
+        if self.restoring.holds_feed() { u64::MAX } else { self.feed.due_ms() }
+    }
+
+    /// Where the next reading begins.
+    pub(super) fn move_feed_to(&mut self, position: FeedPosition) -> Result<()> {
+        self.feed.position = position;
+        self.tx.put(Table::Meta, META_FEED.to_vec(), codec::encode(&position)?);
+        self.feed.due_ms = self.now.mono_ms;
+        Ok(())
+    }
+
     pub(super) fn read_feed_if_due(&mut self) {
-        if self.now.mono_ms < self.feed.due_ms() {
+        if self.now.mono_ms < self.feed_due_ms() {
             return;
         }
         self.feed.reading_since_ms = Some(self.now.mono_ms);
@@ -80,11 +99,7 @@ impl<S: Store> Engine<S> {
         self.feed.due_ms = self.now.mono_ms + pause_ms;
         match outcome {
             Outcome::Feed(page) => self.apply_feed(*page, began_ms),
-            Outcome::FeedRestored => {
-                self.feed.position = FeedPosition::default();
-                self.feed.due_ms = self.now.mono_ms;
-                Ok(())
-            }
+            Outcome::FeedRestored { epoch } => self.catalog_restored(epoch),
             Outcome::Failed(why) => {
                 if !self.feed.away {
                     self.event(Event::CatalogAway(why));
@@ -104,7 +119,7 @@ impl<S: Store> Engine<S> {
             self.queue.wake_later();
         }
         for change in page.changes {
-            self.apply_change(change)?;
+            self.apply_news(change)?;
         }
         if self.feed.position != page.through {
             self.feed.position = page.through;
@@ -117,16 +132,47 @@ impl<S: Store> Engine<S> {
                 self.queue.wake_waiting();
             }
             self.feed.head_read_ms = Some(began_ms);
+            self.head_reached(began_ms)?;
         }
         Ok(())
     }
 
-    /// Takes the catalog's word on one item into the mirror.
-    pub(super) fn apply_change(&mut self, change: FeedChange) -> Result<()> {
+    /// Takes what the feed shows of one item.
+    fn apply_news(&mut self, change: FeedChange) -> Result<()> {
+        let known = self.change(&change.item())?;
+        if known.is_some_and(|known| is_older(&change, &known)) && !self.planted(Bug::RestoredCatalogWins) {
+            self.shown_behind(change);
+            return Ok(());
+        }
+        self.shown_by_feed(&change.item());
+        self.apply_change(change).map(drop)
+    }
+
+    /// Takes what the catalog answered of one item: the feed must show it too.
+    pub(super) fn apply_answer(&mut self, change: FeedChange) -> Result<()> {
+        let item = change.item();
+        if self.apply_change(change)? {
+            self.note_answered(item);
+        }
+        Ok(())
+    }
+
+    /// Takes the catalog's word on one item into the mirror; whether it was news.
+    fn apply_change(&mut self, change: FeedChange) -> Result<bool> {
         let item = change.item();
         let before = self.change(&item)?;
-        if before.as_ref().is_some_and(|before| *before == change || is_older(&change, before)) {
-            return Ok(());
+        let older =
+            |before: &FeedChange| is_older(&change, before) && !self.planted(Bug::RestoredCatalogWins);
+        if before.as_ref().is_some_and(|before| *before == change || older(before)) {
+            return Ok(false);
+        }
+        if let FeedChange::Removed(record) = &change {
+            if self.planted(Bug::DeletedComesBack) {
+                self.tx.remove(Table::Rows, item.0.to_vec());
+                self.queue.ready(item);
+                return Ok(true);
+            }
+            self.index_removal(record);
         }
         self.count_row(before.as_ref(), &change)?;
         self.tx.put(Table::Rows, item.0.to_vec(), codec::encode(&change)?);
@@ -135,12 +181,12 @@ impl<S: Store> Engine<S> {
             self.claim_path(&row.item, &row.cache_path)?;
         }
         self.queue.ready(item);
-        Ok(())
+        Ok(true)
     }
 
     /// Takes a row that an effect of ours brought back.
     pub(super) fn apply_row(&mut self, row: CatalogRow) -> Result<()> {
-        self.apply_change(FeedChange::Row(Box::new(row)))
+        self.apply_answer(FeedChange::Row(Box::new(row)))
     }
 
     pub(super) fn change(&self, item: &ItemId) -> Result<Option<FeedChange>> {
@@ -178,19 +224,7 @@ fn is_older(news: &FeedChange, known: &FeedChange) -> bool {
         return matches!((news, known), (FeedChange::Row(_), FeedChange::Removed(_)));
     };
     if news.revision == known.revision {
-        return progress(news) < progress(known);
+        return catalog_rules::progress(news) < catalog_rules::progress(known);
     }
     known.chain_has(&news.revision) && !news.chain_has(&known.revision)
-}
-
-/// What only rises while a row stays at one revision.
-fn progress(row: &CatalogRow) -> (u8, u32, u64) {
-    let state = match row.state {
-        RowState::Pending { .. } => 0,
-        RowState::Active => 1,
-        RowState::KillRequest => 2,
-        RowState::KillWip => 3,
-        RowState::KillComplete => 4,
-    };
-    (state, row.generation, row.claim_epoch)
 }

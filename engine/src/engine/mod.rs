@@ -4,24 +4,29 @@
 //! before the next input. What an input changed is durable before the first of its outputs is handed out. After an
 //! error from either the engine is spent: drop it and open the store again, as after a crash.
 //!
-//! Each file of this folder is one room: `ledgers` (whose word is kept, and how), `heads` (which
-//! ledgers are whole) and `repair` (making them so), `exchange` (talking to members),
-//! `observe` (files that changed), `feed` (rows that changed), `settling` (what to do next for an item), `tasks` with
-//! `upload`, `download` and `placing` (doing it, step by step), `probe` (is there anything left to do), `report` (what
-//! people see).
+//! Each file of this folder is one room. What is known: `ledgers` (whose word is kept, and how), `heads` (which ledgers
+//! are whole) and `repair` (making them so), `forgetting`, `roster`, `liveness` and `exchange` (talking to members),
+//! `observe` (files that changed), `removed` (deleted media that lie in an old folder), `feed` (rows that changed),
+//! `restoring` (a catalog that was restored). What is done: `settling` (what to do next for an item), `tasks` with
+//! `upload`, `download`, `placing`, `killing` and `repairing` (doing it, step by step). What is told: `probe` (is there
+//! anything left to do), `report` (what people see).
 
 mod download;
 mod exchange;
 mod feed;
 mod forgetting;
 mod heads;
+mod killing;
 mod ledgers;
 mod liveness;
 mod observe;
 mod placing;
 mod probe;
+mod removed;
 mod repair;
+mod repairing;
 mod report;
+mod restoring;
 mod roster;
 mod settling;
 mod tasks;
@@ -72,6 +77,11 @@ pub struct Config {
     pub downloads_max: usize,
     /// Whether new files wait for a person to import them.
     pub manual_import: bool,
+    /// Whether a file that a person deletes is deleted everywhere (`deletions = "follow"`).
+    pub follow_deletions: bool,
+    /// Whether the media folder's marker is older than the database: what the first full scan finds may have been
+    /// removed while that database did not exist.
+    pub old_root: bool,
 }
 
 /// Why the engine stopped.
@@ -110,6 +120,9 @@ pub struct Engine<S> {
     feed: feed::Feed,
     watch: observe::Watch,
     queue: settling::Queue,
+    restoring: restoring::Restoring,
+    doubts: repairing::Doubts,
+    old_root: removed::OldRoot,
     tasks: BTreeMap<ItemId, tasks::Task>,
     effects: BTreeMap<EffectId, Waiter>,
     next_effect: u64,
@@ -123,6 +136,7 @@ pub struct Engine<S> {
 enum Waiter {
     Feed,
     Roster,
+    Restoring,
     Task(ItemId),
 }
 
@@ -140,8 +154,10 @@ impl<S: Store> Engine<S> {
     /// Opens the engine over its store. `random` is a random number of this start; a store that is new begins a new
     /// incarnation.
     pub fn open(store: S, config: Config, keys: Box<dyn Keys + Send>, now: Now, random: u64) -> Result<Self> {
-        let tx = Transaction::new(store);
-        let myself = match tx.get(Table::Meta, META_MYSELF)? {
+        let mut tx = Transaction::new(store);
+        let kept = tx.get(Table::Meta, META_MYSELF)?;
+        let old_root = removed::OldRoot::load(&mut tx, config.old_root, kept.is_none())?;
+        let myself = match kept {
             Some(bytes) => codec::decode_prefix(&bytes)?.0,
             None => {
                 let low = tx.planted(Bug::LowVector);
@@ -150,6 +166,7 @@ impl<S: Store> Engine<S> {
                 Myself { stamp: Stamp { incarnation, counter: 0 }, ..Myself::default() }
             }
         };
+        let feed = feed::Feed::load(&tx)?;
         let mut engine = Engine {
             ledgers: ledgers::Ledgers::new(myself),
             heads: heads::Heads::load(&tx, random)?,
@@ -160,7 +177,10 @@ impl<S: Store> Engine<S> {
             peers: BTreeMap::new(),
             beats: liveness::Beats::default(),
             lives: liveness::Lives::default(),
-            feed: feed::Feed::load(&tx)?,
+            restoring: restoring::Restoring::load(&tx, feed.position(), now.mono_ms)?,
+            feed,
+            doubts: repairing::Doubts::default(),
+            old_root,
             watch: observe::Watch::default(),
             queue: settling::Queue::load(&tx)?,
             counts: report::Counts::load(&tx)?,
@@ -198,6 +218,7 @@ impl<S: Store> Engine<S> {
             Input::Done(id, outcome) => self.effect_done(id, outcome)?,
             Input::Wait(id) => self.wait_begins(id),
             Input::WaitCancelled(id) => self.wait_ends(id),
+            Input::Delete(item) => self.person_deletes(item)?,
         }
         self.finish_input()
     }
@@ -215,6 +236,7 @@ impl<S: Store> Engine<S> {
     /// What follows every input: due timers, settling, sealing our own writes, and making all of it durable.
     fn finish_input(&mut self) -> Result<()> {
         self.beat_if_due()?;
+        self.gather_if_due();
         self.read_feed_if_due();
         self.visit_roster_if_due();
         self.scan_if_due();
@@ -235,8 +257,9 @@ impl<S: Store> Engine<S> {
     fn next_wake_ms(&self) -> u64 {
         let due = [
             self.beats.due_ms,
-            self.feed.due_ms(),
+            self.feed_due_ms(),
             self.roster.due_ms(),
+            self.gathering_due_ms(),
             self.watch.due_ms(),
             if self.stopped.is_none() { self.queue.due_ms(self.now.mono_ms) } else { u64::MAX },
             self.task_due_ms(),
@@ -276,6 +299,7 @@ impl<S: Store> Engine<S> {
         match self.effects.remove(&id) {
             Some(Waiter::Feed) => self.feed_read(outcome),
             Some(Waiter::Roster) => self.roster_visited(outcome),
+            Some(Waiter::Restoring) => self.restoring_done(id, outcome),
             Some(Waiter::Task(item)) => self.step_done(item, id, outcome),
             None => Ok(()),
         }

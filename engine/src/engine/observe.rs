@@ -12,6 +12,7 @@ use crate::entry::{Copy, Entry, Held, LINE_LINKS_MAX};
 use crate::ids::ItemId;
 use crate::observation::{Coverage, FileStat, Observation, Presence, Seen};
 use crate::paths::{FoldedPath, MediaPath};
+use crate::planted::Bug;
 use crate::ports::{Event, Output};
 use crate::store::{Store, Table};
 use serde::{Deserialize, Serialize};
@@ -176,6 +177,7 @@ impl<S: Store> Engine<S> {
         let pause_ms = if wanted_since { 0 } else { self.config.scan_interval_ms };
         self.watch.scan_due_ms = self.now.mono_ms.saturating_add(pause_ms);
         let first = self.watch.scanned_ms.is_none();
+        self.old_root_scanned();
         self.watch.scanned_ms = Some(since_ms);
         let mut from = Vec::new();
         loop {
@@ -300,6 +302,9 @@ impl<S: Store> Engine<S> {
         if same {
             return Ok(());
         }
+        if copy.held.is_none() && copy.base.is_none() {
+            self.note_found(item);
+        }
         self.extend_line(&item, &mut copy, &content)?;
         copy.held = Some(Held { content, path, cached_date_ms: self.now.wall_ms });
         entry.copy = Some(copy);
@@ -352,6 +357,9 @@ impl<S: Store> Engine<S> {
         if stands || in_catalog || no_edit {
             return Ok(());
         }
+        if self.planted(Bug::LostAnswerThenSave) && self.queue.failures().contains_key(item) {
+            copy.line.clear();
+        }
         if copy.line.len() >= LINE_LINKS_MAX {
             copy.line.remove(1);
         }
@@ -362,7 +370,9 @@ impl<S: Store> Engine<S> {
     /// A file that belongs to no item yet: it gets the id under which it will be imported.
     pub(super) fn saw_new_file(&mut self, path: MediaPath, content: Content, stat: FileStat) -> Result<()> {
         let dot = codec::encode(&self.next_dot())?;
-        self.begin_item(ItemId::derive("tcat 1 import", &[&dot]), path, content, stat)
+        let item = ItemId::derive("tcat 1 import", &[&dot]);
+        self.note_found(item);
+        self.begin_item(item, path, content, stat)
     }
 
     /// Begins an item of our own with this file.

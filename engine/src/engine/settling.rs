@@ -7,10 +7,11 @@ use super::feed::is_kept;
 use super::tasks::Job;
 use super::timers::Timers;
 use super::{Engine, Result};
-use crate::catalog::{CatalogRow, RowState};
-use crate::entry::{Copy, Entry, OwnedEntry};
+use crate::catalog::CatalogRow;
+use crate::entry::{Copy, Entry};
 use crate::ids::{ClientId, ItemId};
 use crate::paths::MediaPath;
+use crate::planted::Bug;
 use crate::ports::Event;
 use crate::settle::{Local, Question, Reason, Situation, Verdict, View, settle};
 use crate::store::{Store, Table};
@@ -151,6 +152,11 @@ impl Queue {
         self.lost.get(item).copied().unwrap_or(false)
     }
 
+    /// Whether the item's file was there and is gone.
+    pub(super) fn is_lost(&self, item: &ItemId) -> bool {
+        self.lost.contains_key(item)
+    }
+
     pub(super) fn not_in_trash(&mut self, item: ItemId) {
         self.lost.insert(item, false);
     }
@@ -244,9 +250,16 @@ impl<S: Store> Engine<S> {
         // No task is under way: a claim that is left is one of an earlier life, or of a task that came to nothing.
         self.drop_claims(item)?;
         // A verdict that only changes what we know is followed by another look; four are more than any item needs.
+        if self.restoring.holds_back() {
+            self.wait(item, Reason::CatalogUnknown);
+            return Ok(());
+        }
         for _ in 0..4 {
             let entry = self.own_entry(&item)?;
             let row = self.row(&item)?;
+            if self.carry_wish(item, row.as_ref())? {
+                return Ok(());
+            }
             if let Some(to) = self.misplaced(&entry, row.as_ref()) {
                 return self.put_in_place(item, &entry, to);
             }
@@ -259,9 +272,17 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    fn verdict(&self, item: &ItemId, entry: &Entry, row: Option<&CatalogRow>) -> Result<Verdict> {
+    fn verdict(&mut self, item: &ItemId, entry: &Entry, row: Option<&CatalogRow>) -> Result<Verdict> {
         let copy = entry.copy.as_ref();
-        let removal = self.removal(item)?;
+        let mut removal = self.removal(item)?;
+        let removed_before = match entry.held_content() {
+            Some(content) => self.removed_before(item, content)?,
+            None => None,
+        };
+        let in_old_root = removed_before.is_some();
+        if removal.is_none() {
+            removal = removed_before;
+        }
         if row.is_none() && removal.is_none() && copy.is_none() {
             return Ok(Verdict::Settled);
         }
@@ -272,19 +293,13 @@ impl<S: Store> Engine<S> {
         };
         let catalog = match (row, &removal) {
             (Some(row), _) => View::Row(row),
+            (None, Some(_)) if !self.feed.is_known() => View::Unknown,
             (None, Some(record)) => View::Gone(Some(record)),
             (None, None) if self.feed.is_known() => View::Gone(None),
             (None, None) => View::Unknown,
         };
-        let owner_at_it = match row.map(|row| row.state) {
-            Some(RowState::Pending { owner }) => {
-                let holds =
-                    |entry: &OwnedEntry| entry.owner() == owner && entry.entry.held_content().is_some();
-                self.live().contains(&owner) && self.entries(item)?.iter().any(holds)
-            }
-            _ => false,
-        };
-        Ok(settle(&Situation {
+        let owner_at_it = self.owner_at_it(item, row)?;
+        let verdict = settle(&Situation {
             local,
             stat_unchanged: self.is_suspect(item, copy)?,
             copy,
@@ -292,10 +307,21 @@ impl<S: Store> Engine<S> {
             me: self.config.me,
             owner_at_it,
             wanted: true,
-            object_sound: true,
+            object_sound: row.is_none_or(|row| self.doubts.object_sound(row)),
             manual_import: self.config.manual_import,
-            behind: false,
-        }))
+            behind: self.restoring.is_behind(item),
+            in_old_root,
+        });
+        let unedited =
+            copy.is_some_and(|copy| copy.base.map(|base| base.content) == entry.held_content().copied());
+        if self.planted(Bug::RestoredCatalogWins) && verdict == Verdict::Conflict && unedited {
+            return Ok(Verdict::Download);
+        }
+        if in_old_root && verdict == Verdict::Conflict {
+            // It is in another item's place, and a removed content all the same: no version of that is to be made.
+            return Ok(Verdict::Trash);
+        }
+        Ok(verdict)
     }
 
     /// Acts on a verdict; true if the item is to be looked at again at once.
@@ -309,26 +335,36 @@ impl<S: Store> Engine<S> {
                 return Ok(true);
             }
             Verdict::Drop => {
-                let assigned = match row {
-                    Some(row) => Some(row.cache_path),
+                let assigned = match &row {
+                    Some(row) => Some(row.cache_path.clone()),
                     None => self.removal(&item)?.map(|record| record.cache_path),
                 };
-                self.drop_entry(item, entry, assigned)?;
+                self.drop_copy(item, entry, assigned)?;
+                match row {
+                    // Not settled before its objects and its row are gone.
+                    Some(row) => self.kill_or_wait(item, &row)?,
+                    None => self.settled(item),
+                }
             }
             Verdict::NewItem => {
                 self.become_new_item(item, entry)?;
                 return Ok(true);
             }
             Verdict::Import | Verdict::OfferAgain => self.begin_import(item, &entry)?,
-            Verdict::Complete | Verdict::Upload | Verdict::UploadAgain => {
-                self.begin_upload(item, entry, row)?
+            Verdict::Complete | Verdict::Upload => self.begin_upload(item, entry, row)?,
+            Verdict::UploadAgain => {
+                if let Some(row) = row {
+                    self.begin_unsound(item, &row);
+                }
             }
+            Verdict::Download if self.follows_deletion(item, &entry, row.as_ref())? => return Ok(true),
             Verdict::Download => self.begin_download(item, &entry, row)?,
             Verdict::Conflict | Verdict::Heal => self.begin_set_aside(item, &entry, 1)?,
             Verdict::Trash => self.begin_trash(item, &entry),
             Verdict::OfferLost => {
-                let text = "the catalog is older than this copy";
-                self.queue.resting.insert(item, text.into());
+                if let Some(row) = row {
+                    self.begin_offer(item, row);
+                }
             }
         }
         Ok(false)
@@ -336,6 +372,8 @@ impl<S: Store> Engine<S> {
 
     fn settled(&mut self, item: ItemId) {
         self.queue.forget(&item);
+        self.doubts.forget(&item);
+        self.forget_found(&item);
         if self.queue.marked.remove(&item) {
             self.tx.remove(Table::Unsettled, item.0.to_vec());
         }
@@ -345,6 +383,9 @@ impl<S: Store> Engine<S> {
         let for_others = match reason {
             Reason::FileUnknown | Reason::CatalogUnknown => None,
             // Its owner does not rest before it has brought it there, or cannot; unless it goes away.
+            Reason::Pending if let Some(until_ms) = self.listens_until_ms(&item) => {
+                return self.queue.later(item, until_ms);
+            }
             Reason::Pending => {
                 let until_ms = self.now.mono_ms + self.config.lease_ms;
                 return self.queue.rest(item, "another client is bringing it to the cloud", until_ms);
@@ -389,7 +430,7 @@ impl<S: Store> Engine<S> {
         self.stage(item, entry);
     }
 
-    fn drop_entry(&mut self, item: ItemId, entry: Entry, path: Option<MediaPath>) -> Result<()> {
+    fn drop_copy(&mut self, item: ItemId, entry: Entry, path: Option<MediaPath>) -> Result<()> {
         let held = entry.copy.as_ref().and_then(|copy| copy.held.as_ref()).map(|held| held.path.clone());
         for path in held.into_iter().chain(path) {
             self.untrack(&item, &path)?;
@@ -397,7 +438,6 @@ impl<S: Store> Engine<S> {
         if !entry.is_tombstone() {
             self.stage(item, Entry { copy: None, claims: Vec::new(), ..entry });
         }
-        self.settled(item);
         Ok(())
     }
 
@@ -405,7 +445,8 @@ impl<S: Store> Engine<S> {
     fn become_new_item(&mut self, item: ItemId, entry: Entry) -> Result<()> {
         let Some(held) = entry.copy.as_ref().and_then(|copy| copy.held.clone()) else { return Ok(()) };
         let stat = self.tracked(&held.path)?.map(|tracked| tracked.stat).unwrap_or_default();
-        self.drop_entry(item, entry, None)?;
+        self.drop_copy(item, entry, None)?;
+        self.settled(item);
         self.saw_new_file(held.path, held.content, stat)
     }
 

@@ -3,9 +3,11 @@
 //! A task lives in memory only: after a crash settling decides again from what each step left behind, so every step
 //! leaves something from which that works. An item has one task at a time; when it ends, the item is looked at again.
 
+use super::killing::Killer;
 use super::settling::Slot;
 use super::{Engine, Result, Waiter};
 use crate::catalog::{ChainLink, Commit};
+use crate::catalog_orders::{Offer, Unsound};
 use crate::content::Content;
 use crate::ids::{ClientId, ItemId, ObjectId};
 use crate::paths::MediaPath;
@@ -37,6 +39,12 @@ pub(super) enum Job {
     Download(Box<Download>),
     /// Keep a conflicting file as a version item under its own name.
     SetAside { version: ItemId, path: MediaPath, to: MediaPath, n: u32 },
+    /// A step of removing an item for good.
+    Kill(Box<Killer>),
+    /// Tell the catalog that an object is missing or wrong.
+    Unsound(Box<Unsound>),
+    /// Offer lost revisions to a restored catalog.
+    Offer(Box<Offer>),
     /// Move a file to trash.
     Trash { path: MediaPath },
     /// Give a file the name that the catalog assigned.
@@ -88,14 +96,15 @@ impl Job {
         match self {
             Job::SetAside { .. } | Job::Trash { .. } | Job::Move { .. } => true,
             Job::Download(download) => download.step == DownloadStep::Publish,
-            Job::Import | Job::Upload(_) => false,
+            Job::Import | Job::Upload(_) | Job::Kill(_) | Job::Unsound(_) | Job::Offer(_) => false,
         }
     }
 
     /// What it takes one of a limited number of.
     fn slot(&self) -> Option<Slot> {
         match self {
-            Job::Import | Job::Upload(_) => Some(Slot::Upload),
+            Job::Import | Job::Upload(_) | Job::Kill(_) => Some(Slot::Upload),
+            Job::Unsound(_) | Job::Offer(_) => None,
             Job::Download(_) => Some(Slot::Download),
             Job::SetAside { .. } | Job::Trash { .. } | Job::Move { .. } => Some(Slot::Folder),
         }
@@ -108,6 +117,9 @@ impl Job {
             Job::Upload(_) => "upload",
             Job::Download(_) => "download",
             Job::SetAside { .. } => "keep-version",
+            Job::Kill(_) => "kill",
+            Job::Unsound(_) => "repair",
+            Job::Offer(_) => "offer",
             Job::Trash { .. } => "trash",
             Job::Move { .. } => "rename",
         }
@@ -155,6 +167,12 @@ impl<S: Store> Engine<S> {
                 Some(effect) => effect,
                 None => return,
             },
+            Job::Kill(killer) => match killer.effect() {
+                Some(effect) => effect,
+                None => return,
+            },
+            Job::Unsound(order) => Effect::Unsound(order.clone()),
+            Job::Offer(offer) => Effect::Offer(offer.clone()),
             Job::SetAside { path, to, .. } => {
                 Effect::SetAside { path: path.clone(), content, to: to.clone() }
             }
@@ -252,6 +270,9 @@ impl<S: Store> Engine<S> {
             Job::Import => self.import_done(item, outcome),
             Job::Upload(upload) => self.upload_done(item, *upload, outcome),
             Job::Download(download) => self.download_done(item, *download, outcome),
+            Job::Kill(killer) => self.kill_done(item, *killer, outcome),
+            Job::Unsound(_) => self.unsound_done(item, outcome),
+            Job::Offer(_) => self.offer_done(item, outcome),
             Job::SetAside { version, path, to, n } => {
                 self.set_aside_done(item, content, version, (path, to, n), outcome)
             }
@@ -270,6 +291,11 @@ impl<S: Store> Engine<S> {
             self.end(item);
             return Ok(());
         }
+        if let Job::Upload(upload) = job
+            && upload.step == UploadStep::Commit
+        {
+            self.commit_unanswered(item, upload)?;
+        }
         self.end_badly(item, why)
     }
 
@@ -286,7 +312,7 @@ impl<S: Store> Engine<S> {
                 self.watch.touch(to, now_ms);
             }
             Job::Trash { path } => self.watch.touch(path, now_ms),
-            Job::Import | Job::Upload(_) => {}
+            Job::Import | Job::Upload(_) | Job::Kill(_) | Job::Unsound(_) | Job::Offer(_) => {}
         }
     }
 

@@ -63,6 +63,8 @@ impl Bench {
             uploads_max: 4,
             downloads_max: 4,
             manual_import: false,
+            follow_deletions: false,
+            old_root: false,
         };
         let now = Now { mono_ms: 60_000, wall_ms: 1_700_000_000_000 };
         let engine = Engine::open(MemoryStore::default(), config, Box::new(NoKeys), now, 7).unwrap();

@@ -12,6 +12,7 @@ use crate::content::Content;
 use crate::entry::{Claim, Copy, Entry, TaskKind};
 use crate::ids::{ItemId, ObjectId};
 use crate::paths::MediaPath;
+use crate::planted::Bug;
 use crate::ports::{Effect, Event, Object, Outcome};
 use crate::store::Store;
 
@@ -103,7 +104,7 @@ impl<S: Store> Engine<S> {
             line,
             object: object.id,
             generation,
-            claim_epoch: row.claim_epoch + 1,
+            claim_epoch: self.next_item_epoch(&row)?,
             catalog_epoch: self.feed.position().epoch,
             author: self.config.me,
         };
@@ -134,6 +135,9 @@ impl<S: Store> Engine<S> {
                     self.end(item);
                     return Ok(());
                 }
+                upload.step = UploadStep::Commit;
+            }
+            (UploadStep::Put, Outcome::Changed) if self.planted(Bug::SourceNotRechecked) => {
                 upload.step = UploadStep::Commit;
             }
             (UploadStep::Put, Outcome::Changed | Outcome::Missing) => return self.doubt(item, upload.path),
@@ -172,7 +176,7 @@ impl<S: Store> Engine<S> {
                         self.feed.hint(self.now.mono_ms);
                         self.end(item);
                     }
-                    Refusal::Killed => {
+                    Refusal::Killed | Refusal::NotAsked => {
                         self.feed.hint(self.now.mono_ms);
                         self.end_badly(
                             item,
@@ -190,6 +194,31 @@ impl<S: Store> Engine<S> {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// A commit has no answer: it may have been made. Nothing is known, so nothing is changed; the same revisions are
+    /// offered again, and the row that comes back tells.
+    pub(super) fn commit_unanswered(&mut self, item: ItemId, upload: &Upload) -> Result<()> {
+        let Some(last) = upload.commit.line.last() else { return Ok(()) };
+        if self.planted(Bug::TimeoutIsFailure) {
+            let mut entry = self.own_entry(&item)?;
+            let again = Revision(self.dot_for(&item));
+            entry
+                .copy
+                .iter_mut()
+                .flat_map(|copy| copy.line.last_mut())
+                .for_each(|link| link.revision = again);
+            self.stage(item, entry);
+        }
+        if self.planted(Bug::TimeoutIsSuccess)
+            && let Some(mut row) = self.row(&item)?
+        {
+            row.chain.extend(&upload.commit.line);
+            (row.revision, row.content) = (last.revision, last.content);
+            let change = crate::catalog::FeedChange::Row(Box::new(row));
+            self.tx.put(crate::store::Table::Rows, item.0.to_vec(), crate::codec::encode(&change)?);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use super::*;
 use async_trait::async_trait;
 use std::io::{Read, Write};
 use std::time::Instant;
-use tcat_api::types::{Invite, ScanAnswer, Show, Status, WaitAnswer};
+use tcat_api::types::{DeleteAnswer, Invite, ScanAnswer, Show, Status, WaitAnswer};
 use tcat_api::{Client, ClientError};
 
 struct FakeNode {
@@ -28,6 +28,9 @@ impl Control for FakeNode {
     }
     async fn show(&self, what: &str) -> Result<Show, ControlError> {
         Err(ControlError::NotFound { what: format!("no item {what:?}"), what_to_do: "look".into() })
+    }
+    async fn delete(&self, what: &str) -> Result<DeleteAnswer, ControlError> {
+        Ok(DeleteAnswer { item: what.to_owned() })
     }
     async fn invite(&self) -> Result<Invite, ControlError> {
         Ok(Invite { code: "tcat-1".into(), expires: "2026-01-01T00:00:00Z".into() })

@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tcat_api::types::{
-    ByteCounts, ClientStatus, ConflictNote, CopyRow, ImportRow, Invite, MediaCounts, MediaRow, PeerStatus,
-    ScanAnswer, Show, Status, TaskStatus, UnreadableNote, WaitAnswer, WorkgroupStatus,
+    ByteCounts, ClientStatus, ConflictNote, CopyRow, DeleteAnswer, ImportRow, Invite, MediaCounts, MediaRow,
+    PeerStatus, ScanAnswer, Show, Status, TaskStatus, UnreadableNote, WaitAnswer, WorkgroupStatus,
 };
 use tcat_engine::catalog::{CatalogRow, RowState};
+use tcat_engine::catalog_rules::being_killed;
 use tcat_engine::engine::{EngineError, ItemReport, Report, TaskReport};
 use tcat_engine::entry::OwnedEntry;
 use tcat_engine::ids::{ClientId, ItemId, WorkgroupId};
@@ -301,6 +302,20 @@ impl Control for GroupControl {
             tcat_import: import,
             copies: report.entries.iter().filter_map(|entry| copy_row(entry, row, &names)).collect(),
         })
+    }
+
+    async fn delete(&self, what: &str) -> Result<DeleteAnswer, ControlError> {
+        let item = self.find(what).await?;
+        let row = self.item(item).await?.row;
+        let kept = row.is_some_and(|row| !being_killed(&row));
+        if !kept {
+            return Err(ControlError::NotFound {
+                what: format!("{what:?} is not in the catalog, or is being deleted already"),
+                what_to_do: "see `tcat show`; a file that is not in the catalog can simply be removed".into(),
+            });
+        }
+        self.engine.input(Input::Delete(item)).await.map_err(stopping)?;
+        Ok(DeleteAnswer { item: item.to_string() })
     }
 
     async fn invite(&self) -> Result<Invite, ControlError> {

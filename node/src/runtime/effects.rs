@@ -99,24 +99,24 @@ fn failed(error: impl std::fmt::Display) -> Outcome {
     Outcome::Failed(error.to_string())
 }
 
+fn answered<T, E: std::fmt::Display>(answer: Result<T, E>, outcome: impl FnOnce(T) -> Outcome) -> Outcome {
+    answer.map_or_else(failed, outcome)
+}
+
 impl Effects {
     /// Does one effect.
     pub(super) async fn perform(&self, id: EffectId, effect: Effect) -> Outcome {
         match effect {
             Effect::ReadFeed { after, limit } => self.read_feed(after, limit).await,
-            Effect::VisitRoster(visit) => match self.catalog.visit_roster(&visit).await {
-                Ok(roster) => Outcome::Roster(roster),
-                Err(error) => failed(error),
-            },
-            Effect::Create(new) => match self.catalog.create(&new).await {
-                Ok(created) => Outcome::Created(created),
-                Err(error) => failed(error),
-            },
-            Effect::Commit(commit) => match self.catalog.commit(&commit).await {
-                Ok(committed) => Outcome::Committed(committed),
-                Err(error) => failed(error),
-            },
+            Effect::VisitRoster(visit) => answered(self.catalog.visit_roster(&visit).await, Outcome::Roster),
+            Effect::Create(new) => answered(self.catalog.create(&new).await, Outcome::Created),
+            Effect::Commit(commit) => answered(self.catalog.commit(&commit).await, Outcome::Committed),
             Effect::Intend(object) => self.intend(object).await,
+            Effect::Kill(kill) => answered(self.catalog.kill(&kill).await, Outcome::Killed),
+            Effect::Delete { object } => answered(self.objects.delete(object).await, |()| done(None)),
+            Effect::Unsound(order) => answered(self.catalog.unsound(&order).await, Outcome::Committed),
+            Effect::NewEpoch(order) => answered(self.catalog.new_epoch(&order).await, Outcome::Epoch),
+            Effect::Offer(offer) => answered(self.catalog.offer(&offer).await, Outcome::Offered),
             Effect::Put { object, path } => self.put(id, object, &path).await,
             Effect::Get { object, content } => self.get(id, object, content).await,
             Effect::Fetch { from, content, check_md5 } => self.fetch(id, from, content, check_md5).await,
@@ -147,7 +147,7 @@ impl Effects {
     async fn read_feed(&self, after: FeedPosition, limit: u32) -> Outcome {
         match self.catalog.feed(after, limit as usize).await {
             Ok(page) => Outcome::Feed(Box::new(page)),
-            Err(CatalogError::Restored { .. }) => Outcome::FeedRestored,
+            Err(CatalogError::Restored { epoch }) => Outcome::FeedRestored { epoch },
             Err(error) => failed(error),
         }
     }

@@ -74,6 +74,15 @@ impl Events {
             Event::Restored(item, path) => {
                 tracing::info!(?item, "{path:?}: was gone from its place and is back");
             }
+            Event::Killed(item, path) => tracing::info!(?item, "{path:?}: removed for good"),
+            Event::NotKilled(item, why) => tracing::warn!(?item, "is not deleted: {why}"),
+            Event::Unsound(item, why) => {
+                tracing::warn!(?item, "{why}; whoever holds the content brings it again")
+            }
+            Event::CatalogRestored => {
+                tracing::warn!("the catalog was restored from a backup: members give back what it lost")
+            }
+            Event::CatalogWhole => tracing::info!("the catalog has what live members know; going on"),
             Event::Conflict(item, path) => {
                 tracing::warn!(?item, "{path:?}: keeps a content that conflicts with the catalog's");
                 let mut conflicts = lock(&self.conflicts);

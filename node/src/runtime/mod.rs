@@ -117,7 +117,7 @@ impl Group {
         group: &WorkgroupSettings,
         client_database: Arc<ClientDatabase>,
     ) -> Result<Self, Failure> {
-        let Stores { catalog, objects, folder, database } = group.open().await?;
+        let Stores { catalog, objects, folder, database, old_root } = group.open().await?;
         let folder = Arc::new(folder);
         recover(Arc::clone(&folder)).await?;
         let me = settings.identity.client_id();
@@ -153,7 +153,8 @@ impl Group {
             events: Arc::clone(&events),
             tokio: Handle::current(),
         };
-        let config = engine_config(settings, folder.root().display().to_string());
+        let mut config = engine_config(settings, folder.root().display().to_string());
+        config.old_root = old_root;
         let (failed, failure) = oneshot::channel();
         let keys = Box::new(NodeKeys(settings.identity.clone()));
         let driver = Driver::spawn(database, config, keys, engine.clone(), commands, outside, failed)?;
@@ -229,6 +230,8 @@ fn engine_config(settings: &NodeSettings, media: String) -> EngineConfig {
         uploads_max: count(settings.config.limits.uploads),
         downloads_max: count(settings.config.limits.downloads),
         manual_import: settings.config.import == crate::config::Import::Manual,
+        follow_deletions: settings.config.deletions == crate::config::Deletions::Follow,
+        old_root: false,
     }
 }
 

@@ -1,18 +1,18 @@
 //! Committing an edit or the completion of an upload: the one place where order is decided.
 //!
-//! What holds always, in one transaction that has the catalog alone: the row stands at the base; it is not
-//! being killed; no later claim has committed; the catalog is the one that the committer read; the committer
-//! is a member; the object's name is not condemned. Then row, chain, object, import and feed change together.
-//! A commit that was made before is answered as made, whatever has changed since. Not here: which commit to
-//! make (the engine's).
+//! What holds always: the decision is that of [`tcat_engine::catalog_rules`], over facts of one transaction that has
+//! the catalog alone; then row, chain, object, import and feed change together. A commit that was made before is
+//! answered as made, whatever has changed since. Not here: the decision, and which commit to make (the engine's).
 
 use super::error::{CatalogError, is_unique_violation};
-use super::intents::{self, Known};
+use super::intents;
 use super::roster;
 use super::rows::{ContentColumns, Reader, revision_text, row_of};
 use super::session::{Session, now_text};
-use tcat_engine::catalog::{CatalogRow, ChainLink, Commit, Committed, Refusal, RowState};
-use tcat_engine::ids::ItemId;
+use tcat_engine::catalog::{CatalogRow, ChainLink, Commit, Committed, Refusal, Revision};
+use tcat_engine::catalog_rules::{self, CommitFacts, CommitVerdict, Name, Standing};
+use tcat_engine::ids::{ClientId, ItemId};
+use tcat_engine::planted::Sound;
 
 /// The longest line that one commit may carry.
 pub(super) const LINE_LINKS_MAX: usize = 4096;
@@ -23,94 +23,71 @@ pub(super) async fn commit(session: &mut Session, commit: &Commit) -> Result<Com
         return Err(session.failed(format!("the line has more than {LINE_LINKS_MAX} steps")));
     }
     let row = row_of(session, commit.item).await?;
-    if let Some(row) = row.as_ref().filter(|row| !being_killed(row))
-        && was_made(session, commit, row).await?
-    {
-        return Ok(Committed::Row(Box::new(row.clone())));
-    }
-    let row = match admissible(session, commit, row).await? {
-        Ok(row) => row,
-        Err(refused) => return Ok(refused),
+    let last_step = match commit.line.last() {
+        Some(last) => step_under(session, &last.revision).await?,
+        None => None,
     };
-    // A line may begin before its base where the base was one of its own steps: what is committed stays as it
-    // is.
-    let known = commit.line.iter().position(|link| link.revision == commit.base);
-    let line = commit.line.get(known.map_or(0, |index| index + 1)..).unwrap_or_default();
-    let last = line.last().copied().unwrap_or(ChainLink { revision: row.revision, content: row.content });
-    let as_intended = intents::Intent {
+    let content = catalog_rules::commit_content(commit, row.as_ref()).map(|(_, last)| last.content);
+    let as_intended = content.as_ref().map(|content| intents::Intent {
         object: commit.object,
         item: commit.item,
-        content: &last.content,
+        content,
         generation: commit.generation,
         author: commit.author,
+    });
+    let name = match &as_intended {
+        Some(intent) => intents::known(session, intent).await?,
+        None => Name::Free,
     };
-    if intents::known(session, &as_intended).await? == Known::Condemned {
-        return Ok(refused(Refusal::Condemned, Some(row)));
+    let standing = standing(session, &commit.author).await?;
+    let facts = CommitFacts { row: row.as_ref(), last_step, standing, name };
+    match (catalog_rules::commit(&Sound, commit, &facts), as_intended) {
+        (CommitVerdict::Enter { steps, last }, Some(intent)) => {
+            intents::make_live(session, &intent).await?;
+            for link in steps {
+                append_link(session, commit.item, link).await?;
+                roster::note_stamp(session, &link.revision).await?;
+            }
+            activate(session, commit, &last).await?;
+            session.announce(commit.item).await?;
+            let row = row_of(session, commit.item).await?;
+            committed(session, row)
+        }
+        (CommitVerdict::Refused(why), _) => Ok(refused(why, row)),
+        (CommitVerdict::RevisionReused(revision), _) => Err(CatalogError::RevisionReused { revision }),
+        (CommitVerdict::NameTaken, _) => Err(CatalogError::ObjectTaken { object: commit.object }),
+        (CommitVerdict::Made | CommitVerdict::Enter { .. }, _) => committed(session, row),
     }
-    if line.is_empty() && row.state == RowState::Active && commit.generation <= row.generation {
-        // Another upload of the same content was completed before: the row is as wanted, ours is not needed.
-        return Ok(Committed::Row(Box::new(row)));
-    }
-    intents::make_live(session, &as_intended).await?;
-    for link in line {
-        append_link(session, commit.item, link).await?;
-        roster::note_stamp(session, &link.revision).await?;
-    }
-    activate(session, commit, &last).await?;
-    session.announce(commit.item).await?;
-    match row_of(session, commit.item).await? {
+}
+
+/// What every order is judged by.
+pub(super) async fn standing(session: &mut Session, author: &ClientId) -> Result<Standing, CatalogError> {
+    Ok(Standing { epoch: session.epoch().await?, member: roster::is_member(session, author).await? })
+}
+
+pub(super) fn committed(session: &Session, row: Option<CatalogRow>) -> Result<Committed, CatalogError> {
+    match row {
         Some(row) => Ok(Committed::Row(Box::new(row))),
         None => Err(session.failed("the row that was just committed is not there")),
     }
 }
 
-/// Whether an earlier attempt of this very commit succeeded and only its answer was lost.
-async fn was_made(session: &mut Session, commit: &Commit, row: &CatalogRow) -> Result<bool, CatalogError> {
-    let Some(last) = commit.line.last() else {
-        let same_object = row.object_name() == commit.object && row.generation == commit.generation;
-        return Ok(row.revision == commit.base && row.state == RowState::Active && same_object);
-    };
+pub(super) fn refused(why: Refusal, row: Option<CatalogRow>) -> Committed {
+    Committed::Refused { why, row: row.map(Box::new) }
+}
+
+/// The item and step that the catalog has under a revision.
+pub(super) async fn step_under(
+    session: &mut Session,
+    revision: &Revision,
+) -> Result<Option<(ItemId, ChainLink)>, CatalogError> {
     let query = sqlx::query(
         "SELECT item, revision, md5, size, blake3 FROM tcat_chain WHERE catalogId = ?1 AND revision = ?2",
     );
-    let query = query.bind(session.catalog()).bind(revision_text(&last.revision));
-    let Some(found) = session.fetch_optional(query).await? else { return Ok(false) };
+    let query = query.bind(session.catalog()).bind(revision_text(revision));
+    let Some(found) = session.fetch_optional(query).await? else { return Ok(None) };
     let reader = Reader::new(session, &found);
-    let (item, link): (ItemId, _) = (reader.id("item")?, reader.link()?);
-    if item != commit.item || !link.content.same_as(&last.content) {
-        return Err(CatalogError::RevisionReused { revision: last.revision });
-    }
-    // The last step is the base itself: nothing new is offered, so this is the completion of an upload.
-    Ok(last.revision != commit.base || row.state == RowState::Active)
-}
-
-/// The row that the commit may change, or the refusal.
-async fn admissible(
-    session: &mut Session,
-    commit: &Commit,
-    row: Option<CatalogRow>,
-) -> Result<Result<CatalogRow, Committed>, CatalogError> {
-    if session.epoch().await? != commit.catalog_epoch {
-        return Ok(Err(refused(Refusal::CatalogEpoch, row)));
-    }
-    if !roster::is_member(session, &commit.author).await? {
-        return Ok(Err(refused(Refusal::Roster, row)));
-    }
-    Ok(match row {
-        None => Err(refused(Refusal::Killed, None)),
-        Some(row) if being_killed(&row) => Err(refused(Refusal::Killed, Some(row))),
-        Some(row) if row.revision != commit.base => Err(refused(Refusal::Revision, Some(row))),
-        Some(row) if row.claim_epoch > commit.claim_epoch => Err(refused(Refusal::ClaimEpoch, Some(row))),
-        Some(row) => Ok(row),
-    })
-}
-
-fn being_killed(row: &CatalogRow) -> bool {
-    matches!(row.state, RowState::KillRequest | RowState::KillWip | RowState::KillComplete)
-}
-
-fn refused(why: Refusal, row: Option<CatalogRow>) -> Committed {
-    Committed::Refused { why, row: row.map(Box::new) }
+    Ok(Some((reader.id("item")?, reader.link()?)))
 }
 
 /// Makes the row active with `last` as its content, in the object that the commit names.

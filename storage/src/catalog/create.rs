@@ -1,31 +1,39 @@
 //! Entering a new item, as pending.
 //!
 //! What holds always: an id enters once, whoever repeats it; an id that was removed never comes back; the
-//! same content asked for at the same path is one item. Not here: completing the upload (`commit`).
+//! same content asked for at the same path is one item. The decision is that of [`tcat_engine::catalog_rules`]. Not
+//! here: completing the upload (`commit`).
 
 use super::commit::append_link;
 use super::error::CatalogError;
 use super::rows::{ContentColumns, md5_text, removal_of, revision_text, row_of};
 use super::session::Session;
 use super::{places, roster};
-use tcat_engine::catalog::{CatalogRow, ChainLink, Created, NewItem, RowState};
+use tcat_engine::catalog::{CatalogRow, ChainLink, Created, NewItem};
+use tcat_engine::catalog_rules::{self, CreateFacts, CreateVerdict};
 use tcat_engine::ids::ItemId;
 use tcat_engine::paths::MediaPath;
+use tcat_engine::planted::Sound;
 
 /// See [`super::Catalog::create`].
 pub(super) async fn create(session: &mut Session, new: &NewItem) -> Result<Created, CatalogError> {
-    if let Some(row) = row_of(session, new.item).await? {
-        return Ok(Created::Row(Box::new(row)));
+    let row = row_of(session, new.item).await?;
+    let removed = removal_of(session, new.item).await?.is_some();
+    let member = roster::is_member(session, &new.author).await?;
+    let at_path = row_at(session, &new.asked_path).await?;
+    let facts = CreateFacts { row: row.as_ref(), removed, member, at_path: at_path.as_ref() };
+    match catalog_rules::create(&Sound, new, &facts) {
+        CreateVerdict::There(row) => Ok(Created::Row(Box::new(row.clone()))),
+        CreateVerdict::Removed => Ok(Created::Removed),
+        CreateVerdict::NotMember => {
+            Err(CatalogError::NotMember { client: new.author, workgroup: session.workgroup_id() })
+        }
+        CreateVerdict::Adopt(row) => Ok(Created::Adopted(Box::new(row.clone()))),
+        CreateVerdict::Enter => enter(session, new).await,
     }
-    if removal_of(session, new.item).await?.is_some() {
-        return Ok(Created::Removed);
-    }
-    if !roster::is_member(session, &new.author).await? {
-        return Err(CatalogError::NotMember { client: new.author, workgroup: session.workgroup_id() });
-    }
-    if let Some(row) = same_file(session, new).await? {
-        return Ok(Created::Adopted(Box::new(row)));
-    }
+}
+
+async fn enter(session: &mut Session, new: &NewItem) -> Result<Created, CatalogError> {
     let path = places::assign(session, &new.asked_path, new.item).await?;
     // First, since it tells a revision that was used before from every other fault.
     append_link(session, new.item, &ChainLink { revision: new.revision, content: new.content }).await?;
@@ -39,17 +47,13 @@ pub(super) async fn create(session: &mut Session, new: &NewItem) -> Result<Creat
     }
 }
 
-/// The row that has the asked path and the same content. One that is being killed is none: what a person puts
-/// there afterwards is a new item.
-async fn same_file(session: &mut Session, new: &NewItem) -> Result<Option<CatalogRow>, CatalogError> {
+/// The row that has a path, compared folded.
+async fn row_at(session: &mut Session, path: &MediaPath) -> Result<Option<CatalogRow>, CatalogError> {
     let query = sqlx::query("SELECT id FROM tcat_media WHERE catalogId = ?1 AND foldedPath = ?2");
-    let query = query.bind(session.catalog()).bind(new.asked_path.folded().0);
+    let query = query.bind(session.catalog()).bind(path.folded().0);
     let Some(row) = session.fetch_optional(query).await? else { return Ok(None) };
     let item: ItemId = super::rows::Reader::new(session, &row).id("id")?;
-    let row = row_of(session, item).await?;
-    Ok(row.filter(|row| {
-        row.content.same_as(&new.content) && matches!(row.state, RowState::Pending { .. } | RowState::Active)
-    }))
+    row_of(session, item).await
 }
 
 async fn insert_media(session: &mut Session, new: &NewItem, path: &MediaPath) -> Result<(), CatalogError> {

@@ -11,8 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::catalog::{
     CHAIN_LINKS_MAX, CatalogEpoch, ChainLink, FeedChange, FeedPage, FeedPosition, RemovalRecord,
 };
+use tcat_engine::catalog_rules;
 use tcat_engine::content::Content;
 use tcat_engine::ids::ItemId;
+use tcat_engine::planted::Sound;
 
 /// The most feed rows that one page covers.
 pub const FEED_PAGE_MAX: usize = 1000;
@@ -51,22 +53,15 @@ async fn is_ours(
     after: &FeedPosition,
     epoch: CatalogEpoch,
 ) -> Result<bool, CatalogError> {
-    if *after == FeedPosition::default() {
-        return Ok(true);
-    }
-    if after.epoch != epoch {
-        return Ok(false);
-    }
-    if after.number == 0 {
-        return Ok(true);
-    }
-    let Ok(number) = i64::try_from(after.number) else { return Ok(false) };
-    let query = sqlx::query("SELECT id FROM tcat_feed WHERE catalogId = ?1 AND number = ?2");
-    let query = query.bind(session.catalog()).bind(number);
-    match session.fetch_optional(query).await? {
-        Some(row) => Ok(Reader::new(session, &row).random_id("id")? == after.id),
-        None => Ok(false),
-    }
+    let found = match i64::try_from(after.number) {
+        Ok(number) if number > 0 => {
+            let query = sqlx::query("SELECT id FROM tcat_feed WHERE catalogId = ?1 AND number = ?2");
+            let row = session.fetch_optional(query.bind(session.catalog()).bind(number)).await?;
+            row.map(|row| Reader::new(session, &row).random_id("id")).transpose()?
+        }
+        _ => None,
+    };
+    Ok(catalog_rules::gave_position(&Sound, after, epoch, found))
 }
 
 async fn window(

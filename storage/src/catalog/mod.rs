@@ -9,11 +9,11 @@
 //! - No two rows have paths that could be one file, or file and folder, anywhere.
 //!
 //! Not here: whether to upload, commit or give up (the engine's), the objects themselves
-//! ([`crate::objects`]), and yet: kills, and the steps after a catalog was restored.
+//! ([`crate::objects`]), the decisions ([`tcat_engine::catalog_rules`]).
 //!
 //! `sqlite` has the file, `opening` and `location` look at it first, `session` is one transaction on it;
 //! `schema` has the tables; `rows` turns columns into facts; `feed`, `create` with `places`, `commit`,
-//! `intents`, `roster` and `standings` are the operations, one file each.
+//! `intents`, `kill`, `restore`, `roster` and `standings` are the operations, one file each.
 
 mod commit;
 mod create;
@@ -21,11 +21,13 @@ mod error;
 mod feed;
 mod imports;
 mod intents;
+mod kill;
 mod location;
 mod opening;
 #[cfg(test)]
 mod opening_tests;
 mod places;
+mod restore;
 mod roster;
 mod rows;
 mod schema;
@@ -47,6 +49,7 @@ use std::sync::Arc;
 use tcat_engine::catalog::{
     CatalogEpoch, Commit, Committed, Created, FeedChange, FeedPage, FeedPosition, NewItem, Refusal,
 };
+use tcat_engine::catalog_orders::{Kill, Killing, NewEpoch, Offer, Offered, Unsound};
 use tcat_engine::clock::Stamp;
 use tcat_engine::content::Content;
 use tcat_engine::ids::{CatalogId, ClientId, ItemId, ObjectId, WorkgroupId};
@@ -124,6 +127,18 @@ pub trait Catalog: Send + Sync {
         generation: u32,
         author: ClientId,
     ) -> Result<Intended, CatalogError>;
+
+    /// One step of an item's way out of the catalog; see the design, section 3.6.
+    async fn kill(&self, kill: &Kill) -> Result<Killing, CatalogError>;
+
+    /// Marks a row whose object is missing or wrong: it is pending again, in the next generation.
+    async fn unsound(&self, order: &Unsound) -> Result<Committed, CatalogError>;
+
+    /// Begins a new epoch, unless another than the one seen has begun; answers the epoch from now on.
+    async fn new_epoch(&self, order: &NewEpoch) -> Result<CatalogEpoch, CatalogError>;
+
+    /// Takes what a restored catalog has lost; at most [`tcat_engine::catalog_orders::OFFER_FACTS_MAX`] facts.
+    async fn offer(&self, offer: &Offer) -> Result<Offered, CatalogError>;
 
     /// All clients of the workgroup, by key.
     async fn members(&self) -> Result<Vec<Member>, CatalogError>;

@@ -208,6 +208,26 @@ async fn newest_links(session: &mut Session, item: ItemId) -> Result<Vec<ChainLi
     rows.iter().rev().map(|row| Reader::new(session, row).link()).collect()
 }
 
+/// All steps of an item, oldest first.
+pub(super) async fn whole_chain(session: &mut Session, item: ItemId) -> Result<Vec<ChainLink>, CatalogError> {
+    let query = sqlx::query(
+        "SELECT revision, md5, size, blake3 FROM tcat_chain WHERE catalogId = ?1 AND item = ?2 ORDER BY sequence",
+    );
+    let rows = session.fetch_all(query.bind(session.catalog()).bind(item.to_string())).await?;
+    rows.iter().map(|row| Reader::new(session, row).link()).collect()
+}
+
+/// A row's state and owner as SQL has them.
+pub(super) fn state_text(state: &RowState) -> (&'static str, Option<String>) {
+    match state {
+        RowState::Pending { owner } => ("pending", Some(owner.to_string())),
+        RowState::Active => ("active", None),
+        RowState::KillRequest => ("kill-request", None),
+        RowState::KillWip => ("kill-wip", None),
+        RowState::KillComplete => ("kill-complete", None),
+    }
+}
+
 /// The item's removal record, if it was removed.
 pub(super) async fn removal_of(
     session: &mut Session,

@@ -10,7 +10,7 @@ use super::location::{FileIdentity, log_path};
 use super::opening::{self, Opened};
 use super::session::{Names, Session, now_text};
 use super::{Catalog, Import, Intended, Member, Workgroup};
-use super::{commit, create, feed, imports, intents, roster, rows, standings};
+use super::{commit, create, feed, imports, intents, kill, restore, roster, rows, standings};
 use async_trait::async_trait;
 use sqlx::sqlite::SqlitePool;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use std::time::Duration;
 use tcat_engine::catalog::{
     CatalogEpoch, Commit, Committed, Created, FeedChange, FeedPage, FeedPosition, NewItem,
 };
+use tcat_engine::catalog_orders::{Kill, Killing, NewEpoch, Offer, Offered, Unsound};
 use tcat_engine::clock::Stamp;
 use tcat_engine::content::Content;
 use tcat_engine::ids::{ClientId, ItemId, ObjectId, WorkgroupId};
@@ -196,6 +197,34 @@ impl Catalog for SqliteCatalog {
         let intended = intents::intend(&mut session, &intent).await?;
         session.finish().await?;
         Ok(intended)
+    }
+
+    async fn kill(&self, kill: &Kill) -> Result<Killing, CatalogError> {
+        let mut session = self.write("killing an item").await?;
+        let killing = kill::kill(&mut session, kill).await?;
+        session.finish().await?;
+        Ok(killing)
+    }
+
+    async fn unsound(&self, order: &Unsound) -> Result<Committed, CatalogError> {
+        let mut session = self.write("marking an object that is not sound").await?;
+        let marked = kill::unsound(&mut session, order).await?;
+        session.finish().await?;
+        Ok(marked)
+    }
+
+    async fn new_epoch(&self, order: &NewEpoch) -> Result<CatalogEpoch, CatalogError> {
+        let mut session = self.write("beginning a new epoch").await?;
+        let epoch = restore::new_epoch(&mut session, order).await?;
+        session.finish().await?;
+        Ok(epoch)
+    }
+
+    async fn offer(&self, offer: &Offer) -> Result<Offered, CatalogError> {
+        let mut session = self.write("taking back what it has lost").await?;
+        let offered = restore::offer(&mut session, offer).await?;
+        session.finish().await?;
+        Ok(offered)
     }
 
     async fn members(&self) -> Result<Vec<Member>, CatalogError> {
