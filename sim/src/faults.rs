@@ -33,7 +33,10 @@ impl Faults {
                 | Effect::Commit(_)
                 | Effect::Get { .. }
         );
-        let disk = matches!(effect, Effect::Get { .. } | Effect::Fetch { .. } | Effect::Untrash { .. });
+        let disk = matches!(
+            effect,
+            Effect::Get { .. } | Effect::Fetch { .. } | Effect::Untrash { .. } | Effect::Borrow { .. }
+        );
         (catalog && self.catalog_away) || (disk && self.full_disk == Some(n))
     }
 }

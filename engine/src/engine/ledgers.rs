@@ -133,8 +133,15 @@ impl<S: Store> Engine<S> {
         Ok(entries)
     }
 
+    /// The entry of a client for an item, as the store has it.
+    pub(super) fn entry_of(&self, item: &ItemId, owner: &ClientId) -> Result<Option<(Stamp, Entry)>> {
+        let Some(bytes) = self.tx.get(Table::Entries, &entry_key(item, owner))? else { return Ok(None) };
+        let kept: Kept = codec::decode(&bytes)?;
+        Ok(Some((kept.stamp, Entry::decode(&kept.bytes)?)))
+    }
+
     /// The dot of our entry for an item: the one kept, or the one that it will get.
-    fn own_dot(&self, item: &ItemId) -> Result<Dot> {
+    pub(super) fn own_dot(&self, item: &ItemId) -> Result<Dot> {
         let kept = match self.ledgers.place.contains_key(item) {
             true => None,
             false => self.tx.get(Table::Entries, &entry_key(item, &self.config.me))?,
@@ -229,6 +236,8 @@ impl<S: Store> Engine<S> {
                 skeleton.prune(index, leaf_hash(record));
                 continue;
             }
+            let old_bytes = old.as_ref().map(|old| old.bytes.as_slice());
+            self.index_claims(&batch.owner, &record.item, old_bytes, &record.entry)?;
             if let Some(old) = old {
                 self.prune(&batch.owner, &record.item, old)?;
             }

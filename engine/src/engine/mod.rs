@@ -6,12 +6,16 @@
 //!
 //! Each file of this folder is one room: `ledgers` (whose word is kept, and how), `exchange` (talking to members),
 //! `observe` (files that changed), `feed` (rows that changed), `settling` (what to do next for an item), `tasks` with
-//! `upload`, `download` and `placing` (doing it, step by step), `probe` (is there anything left to do), `report` (what
+//! `upload`, `download` and `placing` (doing it, step by step), `claiming` with `leases` (who in the workgroup does it,
+//! and until when), `attempts` (how often it was tried), `probe` (is there anything left to do), `report` (what
 //! people see).
 
+mod attempts;
+mod claiming;
 mod download;
 mod exchange;
 mod feed;
+mod leases;
 mod ledgers;
 mod observe;
 mod placing;
@@ -94,6 +98,8 @@ pub struct Engine<S> {
     watch: observe::Watch,
     queue: settling::Queue,
     tasks: BTreeMap<ItemId, tasks::Task>,
+    attempts: attempts::Attempts,
+    claiming: claiming::Claiming,
     effects: BTreeMap<EffectId, Waiter>,
     next_effect: u64,
     probe: probe::Probes,
@@ -139,6 +145,8 @@ impl<S: Store> Engine<S> {
             queue: settling::Queue::load(&tx)?,
             counts: report::Counts::load(&tx)?,
             tasks: BTreeMap::new(),
+            attempts: attempts::Attempts::load(&tx, now.mono_ms)?,
+            claiming: claiming::Claiming::new(now.mono_ms),
             effects: BTreeMap::new(),
             next_effect: 0,
             probe: probe::Probes::default(),
@@ -158,6 +166,7 @@ impl<S: Store> Engine<S> {
 
     /// Takes one input whole.
     pub fn handle(&mut self, now: Now, input: Input) -> Result<()> {
+        self.note_time(now.mono_ms);
         self.now = Now { mono_ms: now.mono_ms.max(self.now.mono_ms), wall_ms: now.wall_ms };
         match input {
             Input::Tick => {}
@@ -169,6 +178,8 @@ impl<S: Store> Engine<S> {
             Input::ScanFailed(why) => self.scan_failed(why),
             Input::Rescan => self.watch.want_scan(self.now.mono_ms),
             Input::Done(id, outcome) => self.effect_done(id, outcome)?,
+            Input::Progress(id, bytes) => self.progress(id, bytes),
+            Input::Retry(item) => self.retry(item),
             Input::Wait(id) => self.wait_begins(id),
             Input::WaitCancelled(id) => self.wait_ends(id),
         }
@@ -207,6 +218,7 @@ impl<S: Store> Engine<S> {
             self.watch.due_ms(),
             self.queue.due_ms(self.now.mono_ms),
             self.task_due_ms(),
+            self.lease_due_ms(),
             self.probe_due_ms(),
         ];
         due.into_iter().min().unwrap_or(u64::MAX).max(self.now.mono_ms + 1)
@@ -214,7 +226,6 @@ impl<S: Store> Engine<S> {
 
     /// Whether a defect is planted here. A constant in everything that ships.
     #[inline(always)]
-    #[allow(dead_code, reason = "the first bugs come with what they break")]
     fn planted(&self, bug: Bug) -> bool {
         self.tx.planted(bug)
     }
