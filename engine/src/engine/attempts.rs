@@ -153,7 +153,7 @@ impl<S: Store> Engine<S> {
         } else {
             let delay_ms = 250u64 << count.min(7);
             if self.planted(Bug::UnboundedRetries) {
-                self.queue.also_later(item, self.now.mono_ms + delay_ms);
+                self.queue.also_later(item, self.now.mono_ms + delay_ms + 1);
             }
             self.queue.later(item, self.now.mono_ms + delay_ms);
             self.event(Event::Failing(item, why));

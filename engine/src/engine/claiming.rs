@@ -54,6 +54,12 @@ pub(super) struct Claiming {
     wanted_for: BTreeMap<ItemId, Scope>,
     /// When claims of others were last renewed.
     renewed_ms: BTreeMap<(ItemId, ClientId), u64>,
+    /// When a member was last live.
+    pub(super) live_ms: BTreeMap<ClientId, u64>,
+    /// Who was live at the last input.
+    pub(super) live: BTreeSet<ClientId>,
+    /// Nobody was known to hear us: until then nothing is staked, so that we come back as one who is alone, or heard.
+    pub(super) unheard_until_ms: u64,
     /// Since when we listen without a gap.
     pub(super) listening_since_ms: u64,
     /// Our own claimed tasks.
@@ -65,6 +71,8 @@ pub(super) struct Claiming {
 /// A task that is wanted.
 #[derive(Debug, Default)]
 struct Wanted {
+    /// Since when it is.
+    first_ms: u64,
     /// Since when nobody stands in our way, or will not any more.
     since_ms: u64,
     /// Whether somebody stood in our way when we last looked.
@@ -97,6 +105,11 @@ pub(super) enum Turn {
 impl Claiming {
     pub(super) fn new(opened_ms: u64) -> Self {
         Self { listening_since_ms: opened_ms, ..Self::default() }
+    }
+
+    /// Since when a content is wanted.
+    pub(super) fn wanted_first_ms(&self, scope: &Scope) -> u64 {
+        self.wanted.get(scope).map_or(0, |wanted| wanted.first_ms)
     }
 
     /// Since when nobody stands in the way of a wanted content.
@@ -171,6 +184,8 @@ impl<S: Store> Engine<S> {
         if *owner == self.config.me {
             return Ok(());
         }
+        // Who is not live gets a lease to become so, from when we first hear of its claims.
+        self.claiming.live_ms.entry(*owner).or_insert(self.now.mono_ms);
         self.claiming.contested.extend(old_scopes.union(&new_scopes));
         let (renewed_ms, key) = (&mut self.claiming.renewed_ms, (*item, *owner));
         if after.is_empty() {
@@ -204,7 +219,7 @@ impl<S: Store> Engine<S> {
             self.unwant(&item)?;
             self.claiming.wanted_for.insert(item, scope);
             let since_ms = self.now.mono_ms;
-            let new = || Wanted { since_ms, ..Wanted::default() };
+            let new = || Wanted { first_ms: since_ms, since_ms, ..Wanted::default() };
             self.claiming.wanted.entry(scope).or_insert_with(new).items.insert(item, true);
         }
         Ok(scope)
@@ -248,8 +263,10 @@ impl<S: Store> Engine<S> {
         }
         let came_ms = self.claiming.renewed_ms.get(&(*item, *owner)).copied().unwrap_or(0);
         let lease = Lease(self.config.lease_ms);
+        // A claim of one who is not live is not renewed, whatever it writes: it may not hear what we say.
+        let live_ms = self.claiming.live_ms.get(owner).copied().unwrap_or(0);
         // What came while we did not listen may be older than it seems, but never newer.
-        let came_ms = came_ms.max(self.claiming.listening_since_ms);
+        let came_ms = came_ms.min(live_ms).max(self.claiming.listening_since_ms);
         match self.planted(Bug::NoDriftMargin) {
             true => lease.holder_stops_ms(came_ms),
             false => lease.void_ms(came_ms),
@@ -293,6 +310,9 @@ impl<S: Store> Engine<S> {
             return Ok(Turn::Wait(next_ms));
         }
         self.claiming.block(scope, None, now_ms);
+        if now_ms < self.claiming.unheard_until_ms {
+            return Ok(Turn::Wait(self.claiming.unheard_until_ms));
+        }
         let live = self.live();
         let turn = claims::turn(&self.config.me, &live, &content.key());
         let since_ms = self.claiming.wanted_since_ms(scope);

@@ -149,7 +149,8 @@ impl<S: Store> Engine<S> {
             return Ok(Source::Member(client, content));
         }
         // A member that just became live needs a moment to tell what it holds: nobody stakes before that.
-        if let Some(at_ms) = self.tells_until_ms(self.claiming.wanted_since_ms(scope)) {
+        if let Some(at_ms) = self.tells_until_ms(self.claiming.wanted_first_ms(scope)) {
+            self.claiming.block(scope, Some(at_ms), self.now.mono_ms);
             return Ok(Source::Wait(at_ms));
         }
         Ok(match self.cloud_turn(item, scope, wanted)? {

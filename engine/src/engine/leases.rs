@@ -81,6 +81,10 @@ impl Work {
         }
     }
 
+    fn scope(&self) -> Scope {
+        Scope::of(self.task, &self.content)
+    }
+
     fn wrote(&mut self, stamp: Stamp, now_ms: u64, wall_ms: u64) {
         self.written_ms = now_ms;
         (self.written, self.stepped) = (self.moved, false);
@@ -173,23 +177,25 @@ impl<S: Store> Engine<S> {
         let tasks = &self.tasks;
         self.claiming.work.retain(|item, _| tasks.contains_key(item));
         let contested = self.take_contested();
+        let (live, now_ms) = (self.live(), self.now.mono_ms);
+        // Claims of one who has just become live stand again.
+        let come_back = !live.is_subset(&self.claiming.live);
+        self.claiming.live_ms.extend(live.iter().map(|client| (*client, now_ms)));
+        self.claiming.live.clone_from(&live);
         if self.claiming.work.is_empty() {
             return Ok(());
         }
-        let alone = self.live().is_empty();
+        let alone = live.is_empty();
         let items: Vec<_> = self.claiming.work.keys().copied().collect();
         for item in items {
-            self.tend_claim(item, &contested, alone)?;
+            let judge = come_back
+                || self.claiming.work.get(&item).is_some_and(|work| contested.contains(&work.scope()));
+            self.tend_claim(item, judge, alone)?;
         }
         Ok(())
     }
 
-    fn tend_claim(
-        &mut self,
-        item: ItemId,
-        contested: &std::collections::BTreeSet<Scope>,
-        alone: bool,
-    ) -> Result<()> {
+    fn tend_claim(&mut self, item: ItemId, judge: bool, alone: bool) -> Result<()> {
         let (now, lease) = (self.now, Lease(self.config.lease_ms));
         let by_wall_clock = self.planted(Bug::ExpiryByWallClock);
         let late_renewal = self.planted(Bug::LateRenewal);
@@ -202,10 +208,7 @@ impl<S: Store> Engine<S> {
             return self.break_off(item);
         }
         let (task, content) = (work.task, work.content);
-        if contested.contains(&Scope::of(task, &content))
-            && !late_renewal
-            && !self.wins(&item, task, &content)?
-        {
+        if judge && !late_renewal && !self.wins(&item, task, &content)? {
             return self.stop(item, Stop::Lost);
         }
         let Some(work) = self.claiming.work.get(&item) else { return Ok(()) };
@@ -260,7 +263,11 @@ impl<S: Store> Engine<S> {
             Some(Stop::StoodStill) => {
                 self.end_badly(item, "it stood still for too long; leaving it to others for a while".into())
             }
-            _ => {
+            why => {
+                if why == Some(Stop::Unheard) {
+                    let lease = Lease(self.config.lease_ms);
+                    self.claiming.unheard_until_ms = lease.void_ms(self.now.mono_ms) - lease.0 / 3 * 2;
+                }
                 self.withdraw_all_but(item, None)?;
                 self.end(item);
                 Ok(())

@@ -250,8 +250,14 @@ impl<S: Store> Engine<S> {
     /// A claim without a task is one of an earlier life, which goes on where it is still asked for, or of a task that
     /// came to nothing: that is void.
     fn drop_idle_claims(&mut self, item: ItemId, verdict: Verdict) -> Result<()> {
-        let asked_for =
-            matches!(verdict, Verdict::Download | Verdict::Upload | Verdict::Complete | Verdict::UploadAgain);
+        let asked_for = matches!(
+            verdict,
+            Verdict::Download
+                | Verdict::Upload
+                | Verdict::Complete
+                | Verdict::UploadAgain
+                | Verdict::Wait(Reason::FileUnknown | Reason::CatalogUnknown)
+        );
         match asked_for || self.tasks.contains_key(&item) {
             true => Ok(()), // seen to where those begin
             false => self.withdraw_all_but(item, None),
