@@ -6,6 +6,8 @@
 //!
 //! Left out: files and persons (the world next door), everything of the catalog but its feed.
 
+mod checks;
+
 use crate::random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use tcat_engine::catalog::{
 use tcat_engine::clock::{Dot, Incarnation, Stamp};
 use tcat_engine::content::Content;
 use tcat_engine::engine::{Config, Engine};
-use tcat_engine::entry::{Entry, TaskKind};
+use tcat_engine::entry::Entry;
 use tcat_engine::ids::{ClientId, ItemId};
 use tcat_engine::message::Message;
 use tcat_engine::observation::{Coverage, FileStat, Observation, Presence, Seen};
@@ -104,12 +106,22 @@ struct Node {
     wake_ms: u64,
     held: BTreeMap<MediaPath, Content>,
     partials: BTreeSet<Content>,
-    /// Transfers from the cloud under way: which, the epoch that it was begun under, and when.
-    at_work: BTreeMap<EffectId, (Content, u64, u64)>,
+    /// Transfers from the cloud under way.
+    at_work: BTreeMap<EffectId, Transfer>,
     /// The wall clock is off by so much.
     wall_off_ms: i64,
     /// The monotonic clock is faster by so many thousandths.
     drift_permille: i64,
+}
+
+/// A transfer from the cloud under way.
+#[derive(Clone, Copy)]
+struct Transfer {
+    content: Content,
+    /// The claim that it was begun under: its epoch, and when it was written.
+    epoch: u64,
+    stamp: Stamp,
+    begun_ms: u64,
 }
 
 #[derive(Clone)]
@@ -118,6 +130,7 @@ enum Happening {
     Moves { node: usize, life: u64, id: EffectId, bytes: u64, left_ms: u64 },
     Ends { node: usize, life: u64, id: EffectId, outcome: Outcome },
     Input { node: usize, life: u64, input: Input },
+    Starts { node: usize },
 }
 
 /// Nobody lies here.
@@ -332,6 +345,11 @@ impl ClaimWorld {
         self.nodes.iter().filter(|node| node.engine.is_some()).all(|node| node.held.len() == items)
     }
 
+    /// The same, every node running.
+    pub fn all_have_all_and_run(&self) -> bool {
+        self.nodes.iter().all(|node| node.engine.is_some()) && self.all_have_all()
+    }
+
     fn clock(&self, n: usize) -> Now {
         let node = &self.nodes[n];
         let wall_ms = (1_700_000_000_000 + self.now_ms).saturating_add_signed(node.wall_off_ms);
@@ -354,6 +372,7 @@ impl ClaimWorld {
                     self.input(to, Input::Message(self.nodes[from].id, message));
                 }
             }
+            Happening::Starts { node } => self.start(node),
             Happening::Input { node, life, input } if self.nodes[node].life == life => {
                 self.input(node, input)
             }
@@ -368,7 +387,7 @@ impl ClaimWorld {
             }
             Happening::Ends { node, life, id, outcome } if self.nodes[node].life == life => {
                 // One that was broken off ended already.
-                if let Some((content, ..)) = self.nodes[node].at_work.remove(&id) {
+                if let Some(Transfer { content, .. }) = self.nodes[node].at_work.remove(&id) {
                     if matches!(outcome, Outcome::Done { .. }) {
                         self.nodes[node].partials.insert(content);
                     }
@@ -471,35 +490,15 @@ impl ClaimWorld {
         }
     }
 
-    /// S2: what a client stakes anew is above all that it ever staked for the content.
-    fn note_stake(&mut self, n: usize, item: &ItemId, entry: &Entry) {
-        let Some(content) = self.rows.iter().find(|row| row.item == *item).map(|row| row.content) else {
-            return;
-        };
-        let me = self.nodes[n].id;
-        let Some(claim) = entry.claim(TaskKind::Download, &content) else {
-            self.standing.remove(&(me, *item));
-            return;
-        };
-        if self.standing.insert((me, *item), claim.epoch) == Some(claim.epoch) {
-            return;
-        }
-        self.log.push(format!("{} node{} stakes {}", self.now_ms, n + 1, claim.epoch));
-        let highest = self.highest.entry((me, content)).or_default();
-        if claim.epoch <= *highest {
-            self.broken.push(format!("S2: node{} staked epoch {} after {highest}", n + 1, claim.epoch));
-        }
-        *highest = claim.epoch.max(*highest);
-    }
-
     fn perform(&mut self, n: usize, id: EffectId, effect: Effect) {
         let life = self.nodes[n].life;
         if self.manners.crashes > 0 && self.choices.is_some() && !matches!(effect, Effect::ReadFeed { .. }) {
-            // Just before an effect begins.
-            if self.choose(2) == 1 {
+            // Just before an effect begins; back at once, or after others may have taken over.
+            let down_ms = [None, Some(1), Some(2 * LEASE_MS)][self.choose(3)];
+            if let Some(down_ms) = down_ms {
                 self.manners.crashes -= 1;
                 self.crash(n);
-                self.start(n);
+                self.later(down_ms, Happening::Starts { node: n });
                 return;
             }
         }
@@ -535,69 +534,13 @@ impl ClaimWorld {
         self.later(ms, Happening::Input { node: n, life, input: Input::Done(id, outcome) });
     }
 
-    /// S1: nobody begins while another works under a claim that the beginner knows; also where that other is cut off from
-    /// all, since it stops first. (One that some hear and others do not is live for those alone.)
     fn begin_get(&mut self, n: usize, id: EffectId, content: Content) {
         *self.fetches.entry(content).or_default() += 1;
-        let epoch = self.epoch_known(n, n, &content);
+        let (epoch, stamp) = self.claim_known(n, n, &content).unwrap_or_default();
         self.log.push(format!("{} node{} begins {content:?} under {epoch}", self.now_ms, n + 1));
-        for (other, node) in self.nodes.iter().enumerate().filter(|(other, _)| *other != n) {
-            let half_cut = self.is_cut(n, other) && !self.is_isolated(other);
-            let Some((_, theirs, _)) = node.at_work.values().find(|(theirs, ..)| *theirs == content) else {
-                continue;
-            };
-            if !half_cut && *theirs != epoch && self.epoch_known(n, other, &content) == *theirs {
-                let text = format!(
-                    "S1: node{} begins under epoch {epoch} while node{} works under epoch {theirs}",
-                    n + 1,
-                    other + 1
-                );
-                self.broken.push(text);
-                break;
-            }
-        }
-        self.nodes[n].at_work.insert(id, (content, epoch, self.now_ms));
+        let transfer = Transfer { content, epoch, stamp, begun_ms: self.now_ms };
+        self.nodes[n].at_work.insert(id, transfer);
         self.goes_on(n, id, 0, self.manners.get_ms);
-    }
-
-    /// S1: two that hear each other do not both go on.
-    fn check_overlap(&mut self, n: usize, id: EffectId) {
-        let Some((content, _, begun_ms)) = self.nodes[n].at_work.get(&id).copied() else { return };
-        for (other, node) in self.nodes.iter().enumerate().filter(|(other, _)| *other != n) {
-            let cut = self.is_cut(n, other);
-            let theirs = node.at_work.values().find(|(theirs, ..)| *theirs == content);
-            let since_ms =
-                theirs.map_or(u64::MAX, |(_, _, their_ms)| begun_ms.max(*their_ms).max(self.mended_ms));
-            let patience_ms = OVERLAP_MS_MAX + 2 * self.manners.delay_ms_max + self.manners.cancel_ms;
-            if !cut && self.now_ms.saturating_sub(since_ms) > patience_ms && since_ms <= self.now_ms {
-                self.broken.push(format!(
-                    "S1: node{} and node{} both go on with {content:?}",
-                    n + 1,
-                    other + 1
-                ));
-            }
-        }
-    }
-
-    fn is_cut(&self, a: usize, b: usize) -> bool {
-        self.cuts.contains(&(a, b)) || self.cuts.contains(&(b, a))
-    }
-
-    /// Whether nothing goes to a node and nothing comes from it.
-    fn is_isolated(&self, n: usize) -> bool {
-        let others = || (0..self.nodes.len()).filter(|other| *other != n);
-        others().all(|other| self.cuts.contains(&(n, other)) && self.cuts.contains(&(other, n)))
-    }
-
-    /// The epoch under which a node claims a content, as another knows it; 0 if it does not.
-    fn epoch_known(&self, knower: usize, owner: usize, content: &Content) -> u64 {
-        let owner = self.nodes[owner].id;
-        let claims = self.rows.iter().filter(|row| row.content.same_as(content)).filter_map(|row| {
-            let report = self.nodes[knower].engine.as_ref()?.item_report(&row.item).ok()?;
-            let entry = report.entries.into_iter().find(|entry| entry.owner() == owner)?;
-            entry.entry.claim(TaskKind::Download, content).map(|claim| claim.epoch)
-        });
-        claims.max().unwrap_or(0)
     }
 
     fn feed(&self, after: FeedPosition, limit: u32) -> Outcome {
