@@ -15,6 +15,8 @@ pub struct Catalog {
     removals: BTreeMap<ItemId, RemovalRecord>,
     feed: Vec<ItemId>,
     objects: BTreeMap<ObjectId, Content>,
+    /// How often an object was brought to the object store.
+    pub puts: u32,
     /// How often each content was fetched from the object store.
     pub fetches: BTreeMap<Content, u32>,
 }
@@ -44,6 +46,21 @@ impl Catalog {
         let contents = row.chain.iter().map(|link| link.content).collect();
         self.removals.insert(*item, RemovalRecord { item: *item, cache_path: row.cache_path, contents });
         self.feed.push(*item);
+    }
+
+    /// Enters a row as it is, its object included.
+    pub fn enter(&mut self, row: CatalogRow) {
+        self.objects.insert(row.object_name(), row.content);
+        self.feed.push(row.item);
+        self.rows.insert(row.item, row);
+    }
+
+    /// Raises the claim epoch that a row keeps, as a commit after takeovers elsewhere does.
+    pub fn raise_claim_epoch(&mut self, item: &ItemId, epoch: u64) {
+        if let Some(row) = self.rows.get_mut(item) {
+            row.claim_epoch = row.claim_epoch.max(epoch);
+            self.feed.push(*item);
+        }
     }
 
     /// Whether the row's object is there with the row's content.
@@ -141,6 +158,7 @@ impl Catalog {
 
     /// Stores an object; false if the name holds something else.
     pub fn put(&mut self, object: ObjectId, content: Content) -> bool {
+        self.puts += 1;
         self.objects.entry(object).or_insert(content).same_as(&content)
     }
 

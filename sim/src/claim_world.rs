@@ -4,18 +4,19 @@
 //! stand still or are broken off; ways that are cut; clocks that drift or are stepped; crashes. What must never happen is
 //! checked at every step, by the names of the invariants; nothing here decides who works.
 //!
-//! Left out: files and persons (the world next door), everything of the catalog but its feed.
+//! Left out: folders with all that happens in them, and faults of the catalog (the world next door has both).
 
 mod checks;
+mod parts;
 
+use crate::catalog::Catalog;
 use crate::random::Random;
+use parts::{drifted, row, undrifted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tcat_engine::batch::{Keys, Signature};
-use tcat_engine::catalog::{
-    CatalogEpoch, CatalogRow, ChainLink, FeedChange, FeedPage, FeedPosition, Revision, RowState,
-};
-use tcat_engine::clock::{Dot, Incarnation, Stamp};
+use tcat_engine::catalog::CatalogRow;
+use tcat_engine::clock::Stamp;
 use tcat_engine::content::Content;
 use tcat_engine::engine::{Config, Engine};
 use tcat_engine::entry::Entry;
@@ -66,6 +67,8 @@ impl Default for Manners {
 
 /// A world of nodes that want what the cloud has.
 pub struct ClaimWorld {
+    /// The catalog and its objects.
+    pub catalog: Catalog,
     /// What may be changed while it runs.
     pub manners: Manners,
     /// Ways that lead nowhere: (from, to).
@@ -78,6 +81,7 @@ pub struct ClaimWorld {
     pub cloud_away: bool,
     /// How often each content was begun to be fetched from the cloud.
     pub fetches: BTreeMap<Content, u32>,
+    saves: i64,
     /// Messages sent, but heartbeats.
     pub words: u64,
     /// What must not happen and did, in words that begin with the invariant's name.
@@ -176,20 +180,25 @@ impl ClaimWorld {
             wall_off_ms: 0,
             drift_permille: 0,
         };
+        let rows: Vec<_> = contents.iter().enumerate().map(|(n, content)| row(n, *content)).collect();
+        let mut catalog = Catalog::default();
+        rows.iter().for_each(|row| catalog.enter(row.clone()));
         Self {
+            catalog,
             manners: Manners::default(),
             cuts: BTreeSet::new(),
             mended_ms: 0,
             hung: BTreeSet::new(),
             cloud_away: false,
             fetches: BTreeMap::new(),
+            saves: 0,
             words: 0,
             broken: Vec::new(),
             log: Vec::new(),
             choices: None,
             bug,
             nodes: (0..nodes).map(node).collect(),
-            rows: contents.iter().enumerate().map(|(n, content)| row(n, *content)).collect(),
+            rows,
             now_ms: 10_000,
             random: Random::new(seed),
             happenings: BTreeMap::new(),
@@ -299,6 +308,18 @@ impl ClaimWorld {
         for other in (0..self.nodes.len()).filter(|other| *other != n) {
             self.input(other, Input::Disconnected(id));
         }
+    }
+
+    /// A person saves a file, and the node's watcher sees it.
+    pub fn save(&mut self, n: usize, path: &str, content: Content) {
+        let Ok(path) = MediaPath::parse(path) else { return };
+        self.nodes[n].held.insert(path.clone(), content);
+        self.saves += 1;
+        // Somebody wrote it: its stat is another.
+        let stat = FileStat { size: content.size, mtime_ns: self.saves, ..FileStat::default() };
+        let observations = vec![Observation { path, seen: Seen::File { content, stat } }];
+        let since_ms = self.clock(n).mono_ms + 1;
+        self.input(n, Input::Observed { since_ms, observations });
     }
 
     /// A person at a node wants what is parked tried again.
@@ -505,7 +526,16 @@ impl ClaimWorld {
         let (done, failed) =
             (Outcome::Done { stat: FileStat::default() }, Outcome::Failed("not in this world".into()));
         let outcome = match effect {
-            Effect::ReadFeed { after, limit } => self.feed(after, limit),
+            Effect::ReadFeed { after, limit } => {
+                Outcome::Feed(Box::new(self.catalog.read_feed(after, limit)))
+            }
+            Effect::Create(new) => Outcome::Created(self.catalog.create(&new)),
+            Effect::Intend(_) => done,
+            Effect::Put { object, path } => match self.nodes[n].held.get(&path) {
+                Some(held) if *held == object.content && self.catalog.put(object.id, *held) => done,
+                _ => failed,
+            },
+            Effect::Commit(commit) => Outcome::Committed(self.catalog.commit(&commit)),
             Effect::Get { content, .. } => return self.begin_get(n, id, content),
             Effect::Fetch { from, content, .. } => {
                 let from = self.nodes.iter().position(|node| node.id == from && node.engine.is_some());
@@ -541,54 +571,5 @@ impl ClaimWorld {
         let transfer = Transfer { content, epoch, stamp, begun_ms: self.now_ms };
         self.nodes[n].at_work.insert(id, transfer);
         self.goes_on(n, id, 0, self.manners.get_ms);
-    }
-
-    fn feed(&self, after: FeedPosition, limit: u32) -> Outcome {
-        let start = (after.number as usize).min(self.rows.len());
-        let end = start.saturating_add(limit as usize).min(self.rows.len());
-        let changes =
-            self.rows[start..end].iter().map(|row| FeedChange::Row(Box::new(row.clone()))).collect();
-        let epoch = CatalogEpoch { number: 1, id: [1; 16] };
-        let id = if end == 0 { [0; 16] } else { [7; 16] };
-        let through = FeedPosition { epoch, number: end as u64, id };
-        Outcome::Feed(Box::new(FeedPage { changes, through, more: end < self.rows.len() }))
-    }
-}
-
-fn drifted(ms: u64, permille: i64) -> u64 {
-    ms.saturating_add_signed((ms / 1000) as i64 * permille)
-}
-
-/// The earliest time at which a drifting clock shows at least `ms`.
-fn undrifted(ms: u64, permille: i64) -> u64 {
-    if permille == 0 || ms == u64::MAX {
-        return ms;
-    }
-    let mut at_ms = (u128::from(ms) * 1000 / (1000 + permille).unsigned_abs() as u128) as u64;
-    while drifted(at_ms, permille) < ms {
-        at_ms += 1;
-    }
-    at_ms
-}
-
-fn row(n: usize, content: Content) -> CatalogRow {
-    let item = ItemId::derive("tcat 1 import", &[&(n as u64).to_le_bytes()]);
-    let stamp = Stamp { incarnation: Incarnation(1), counter: n as u64 + 1 };
-    let revision = Revision(Dot { client: ClientId([200; 32]), stamp });
-    let Ok(cache_path) = MediaPath::parse(&format!("{n}.jpg")) else { panic!("a path that is none") };
-    CatalogRow {
-        item,
-        state: RowState::Active,
-        revision,
-        content,
-        object: None,
-        generation: 0,
-        virtual_path: cache_path.to_string(),
-        cache_path,
-        content_type: "image/jpeg".into(),
-        claim_epoch: 0,
-        upload: true,
-        version_of: None,
-        chain: vec![ChainLink { revision, content }],
     }
 }

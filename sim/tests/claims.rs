@@ -2,6 +2,7 @@
 //! break it.
 #![allow(clippy::unwrap_used)]
 
+use tcat_engine::catalog::RowState;
 use tcat_engine::content::Content;
 use tcat_engine::planted::Bug;
 use tcat_sim::claim_world::{ClaimWorld, LEASE_MS, Manners};
@@ -286,5 +287,49 @@ fn planted_26_retries_that_pile_up_are_caught() {
         world.run_for(8_000);
         let timers = world.engine(0).unwrap().report().timers;
         if timers > 2 { vec![format!("S12: {timers} retries for 2 items")] } else { Vec::new() }
+    });
+}
+
+/// A world in which two nodes hold a content that a third had entered in the catalog before it died.
+fn with_a_pending_row(seed: u64) -> ClaimWorld {
+    let mut world = ClaimWorld::new(seed, 3, &[], None);
+    world.run_for(5_000);
+    world.save(0, "a.jpg", content(7));
+    let end_ms = world.now_ms() + 5_000;
+    assert!(world.run_until(end_ms, |world| world.catalog.rows().next().is_some()), "{}", show(&world));
+    world.crash(0);
+    world.save(1, "a.jpg", content(7));
+    world.save(2, "a.jpg", content(7));
+    world
+}
+
+#[test]
+fn of_many_holders_one_brings_a_pending_content_to_the_cloud() {
+    for seed in 0..20 {
+        let mut world = with_a_pending_row(seed);
+        let end_ms = world.now_ms() + PATIENCE_MS;
+        let active = |world: &ClaimWorld| world.catalog.rows().all(|row| row.state == RowState::Active);
+        assert!(world.run_until(end_ms, active), "seed {seed}: {}", show(&world));
+        world.run_for(5_000);
+        assert_eq!(world.catalog.puts, 1, "seed {seed}: {}", show(&world));
+    }
+}
+
+#[test]
+fn planted_44_an_epoch_that_does_not_count_for_the_next_content_is_caught() {
+    caught(Bug::LeftoverEpoch, 20, |seed, bug| {
+        let mut world = ClaimWorld::new(seed, 2, &contents([seed]), bug);
+        world.run_for(20_000);
+        // The last commit elsewhere was made by one who had taken over more than once.
+        let item = world.catalog.rows().next().unwrap().item;
+        world.catalog.raise_claim_epoch(&item, 3);
+        world.run_for(2_000);
+        let edit = content(5_000 + seed);
+        world.save(0, "0.jpg", edit);
+        let end_ms = world.now_ms() + PATIENCE_MS;
+        match world.run_until(end_ms, |world| world.catalog.rows().all(|row| row.content == edit)) {
+            true => Vec::new(),
+            false => vec![format!("L1: the edit is never committed: {}", world.log.join("\n"))],
+        }
     });
 }

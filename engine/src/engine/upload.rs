@@ -179,7 +179,8 @@ impl<S: Store> Engine<S> {
         let scope = self.want(item, task, content)?;
         let rivals = self.rivals(&item, task, content)?;
         let ours = entry.claim(task, content).cloned();
-        if let Some(ours) = ours.filter(|ours| ours.epoch >= row.claim_epoch)
+        let row_epoch = if self.planted(Bug::LeftoverEpoch) { 0 } else { row.claim_epoch };
+        if let Some(ours) = ours.filter(|ours| ours.epoch >= row_epoch)
             && self.wins(&item, task, content)?
         {
             return Ok(Ok(ours));
@@ -203,7 +204,6 @@ impl<S: Store> Engine<S> {
         // The epoch belongs to the item: one above the row's and every claim seen for it, whatever the content.
         let entries = self.entries(&item)?;
         let seen = entries.iter().flat_map(|entry| &entry.entry.claims).filter(|claim| claim.task == task);
-        let row_epoch = if self.planted(Bug::LeftoverEpoch) { 0 } else { row.claim_epoch };
         let floor = seen.map(|claim| claim.epoch).max().unwrap_or(0).max(row_epoch);
         Ok(Ok(self.new_claim(task, *content, floor)?))
     }
