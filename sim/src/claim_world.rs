@@ -15,7 +15,6 @@ use parts::{drifted, row, undrifted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tcat_engine::batch::{Keys, Signature};
-use tcat_engine::catalog::CatalogRow;
 use tcat_engine::clock::Stamp;
 use tcat_engine::content::Content;
 use tcat_engine::engine::{Config, Engine};
@@ -91,7 +90,9 @@ pub struct ClaimWorld {
     choices: Option<Box<dyn Choices>>,
     bug: Option<Bug>,
     nodes: Vec<Node>,
-    rows: Vec<CatalogRow>,
+    /// The items that were there from the beginning, and which of them have a content.
+    contents: BTreeMap<ItemId, Content>,
+    items: BTreeMap<Content, Vec<ItemId>>,
     now_ms: u64,
     random: Random,
     happenings: BTreeMap<(u64, u64), Happening>,
@@ -198,7 +199,11 @@ impl ClaimWorld {
             choices: None,
             bug,
             nodes: (0..nodes).map(node).collect(),
-            rows,
+            items: rows.iter().fold(BTreeMap::new(), |mut items: BTreeMap<_, Vec<_>>, row| {
+                items.entry(row.content).or_default().push(row.item);
+                items
+            }),
+            contents: rows.into_iter().map(|row| (row.item, row.content)).collect(),
             now_ms: 10_000,
             random: Random::new(seed),
             happenings: BTreeMap::new(),
@@ -362,7 +367,7 @@ impl ClaimWorld {
 
     /// Whether every running node has every item's file.
     pub fn all_have_all(&self) -> bool {
-        let items = self.rows.len();
+        let items = self.contents.len();
         self.nodes.iter().filter(|node| node.engine.is_some()).all(|node| node.held.len() == items)
     }
 

@@ -333,3 +333,26 @@ fn planted_44_an_epoch_that_does_not_count_for_the_next_content_is_caught() {
         }
     });
 }
+
+/// The figures `claims` and `wan`, in the simulator: run it in a release build, with `--ignored --nocapture`.
+#[test]
+#[ignore = "takes minutes in a debug build"]
+fn figures_claims_and_wan() {
+    for (name, nodes, items) in [("wan", 5, 1_000), ("claims", 8, 10_000)] {
+        let mut world = ClaimWorld::stopped(1, nodes, &contents(0..items), None);
+        let began_ms = world.now_ms();
+        (0..nodes).for_each(|n| world.start(n));
+        let end_ms = world.now_ms() + 24 * 3_600_000;
+        assert!(world.run_until(end_ms, ClaimWorld::all_have_all), "{:?}", world.broken);
+        let begun: u32 = world.fetches.values().sum();
+        let stakes = world.log.iter().filter(|line| line.contains("stakes")).count();
+        eprintln!(
+            "{name}: {nodes} nodes, {items} items: {:.4} fetches and {:.4} stakes an item, {:.1} messages an item, {} s simulated",
+            f64::from(begun) / items as f64,
+            stakes as f64 / items as f64,
+            world.words as f64 / items as f64,
+            (world.now_ms() - began_ms) / 1000,
+        );
+        assert_eq!(u64::from(begun), items);
+    }
+}

@@ -175,7 +175,7 @@ impl<S: Store> Engine<S> {
         for scope in old_scopes.difference(&new_scopes) {
             self.tx.remove(Table::Claims, claim_key(scope, item, owner));
         }
-        for scope in new_scopes.difference(&old_scopes) {
+        for scope in &new_scopes {
             self.tx.put(Table::Claims, claim_key(scope, item, owner), Vec::new());
         }
         for claim in &before {

@@ -33,9 +33,7 @@ impl ClaimWorld {
 
     /// S2: what a client stakes anew is above all that it ever staked for the content.
     pub(super) fn note_stake(&mut self, n: usize, item: &ItemId, entry: &Entry) {
-        let Some(content) = self.rows.iter().find(|row| row.item == *item).map(|row| row.content) else {
-            return;
-        };
+        let Some(content) = self.contents.get(item).copied() else { return };
         let me = self.nodes[n].id;
         let Some(claim) = entry.claim(TaskKind::Download, &content) else {
             self.standing.remove(&(me, *item));
@@ -87,8 +85,8 @@ impl ClaimWorld {
     /// The claim of a node on a content, as another knows it: its epoch, and when it was written.
     pub(super) fn claim_known(&self, knower: usize, owner: usize, content: &Content) -> Option<(u64, Stamp)> {
         let owner = self.nodes[owner].id;
-        let claims = self.rows.iter().filter(|row| row.content.same_as(content)).filter_map(|row| {
-            let report = self.nodes[knower].engine.as_ref()?.item_report(&row.item).ok()?;
+        let claims = self.items.get(content).into_iter().flatten().filter_map(|item| {
+            let report = self.nodes[knower].engine.as_ref()?.item_report(item).ok()?;
             let entry = report.entries.into_iter().find(|entry| entry.owner() == owner)?;
             let claim = entry.entry.claim(TaskKind::Download, content)?;
             Some((claim.epoch, entry.dot.stamp))
