@@ -81,6 +81,8 @@ pub struct ClaimWorld {
     /// How often each content was begun to be fetched from the cloud.
     pub fetches: BTreeMap<Content, u32>,
     saves: i64,
+    /// Suspended nodes, and until when.
+    asleep: BTreeMap<usize, u64>,
     /// Messages sent, but heartbeats.
     pub words: u64,
     /// What must not happen and did, in words that begin with the invariant's name.
@@ -193,6 +195,7 @@ impl ClaimWorld {
             cloud_away: false,
             fetches: BTreeMap::new(),
             saves: 0,
+            asleep: BTreeMap::new(),
             words: 0,
             broken: Vec::new(),
             log: Vec::new(),
@@ -315,6 +318,12 @@ impl ClaimWorld {
         }
     }
 
+    /// Suspends a node: it takes nothing until then, and its clock goes on.
+    pub fn suspend(&mut self, n: usize, ms: u64) {
+        self.asleep.insert(n, self.now_ms + ms);
+        self.nodes[n].wake_ms = self.nodes[n].wake_ms.max(self.now_ms + ms);
+    }
+
     /// A person saves a file, and the node's watcher sees it.
     pub fn save(&mut self, n: usize, path: &str, content: Content) {
         let Ok(path) = MediaPath::parse(path) else { return };
@@ -392,6 +401,16 @@ impl ClaimWorld {
     }
 
     fn happen(&mut self, happening: Happening) {
+        let node = match &happening {
+            Happening::Arrives { to, .. } => *to,
+            Happening::Moves { node, .. }
+            | Happening::Ends { node, .. }
+            | Happening::Input { node, .. }
+            | Happening::Starts { node } => *node,
+        };
+        if let Some(until_ms) = self.asleep.get(&node).filter(|until_ms| **until_ms > self.now_ms) {
+            return self.later(until_ms - self.now_ms, happening);
+        }
         match happening {
             Happening::Arrives { to, from, frame } => {
                 if let Ok(Some(message)) = Message::decode(&frame) {

@@ -98,6 +98,23 @@ fn a_holder_that_nobody_hears_or_that_hears_nobody_stops() {
 }
 
 #[test]
+fn a_suspended_holder_stops_when_it_wakes_and_a_suspended_member_listens_before_it_takes_over() {
+    for seed in 0..10 {
+        let (mut world, holder) = with_a_worker(seed, 3, None, SLOW);
+        world.run_for(300);
+        let other = (holder + 1) % 3;
+        world.suspend(other, 3 * LEASE_MS);
+        world.run_for(3 * LEASE_MS + LEASE_MS / 2);
+        assert!(world.broken.is_empty(), "seed {seed}: {}", show(&world));
+        assert!(world.is_at_work(holder) && !world.is_at_work(other), "seed {seed}: {}", show(&world));
+        world.suspend(holder, 3 * LEASE_MS);
+        world.run_for(3 * LEASE_MS + 50);
+        assert!(!world.is_at_work(holder), "seed {seed}: {}", show(&world));
+        ends_well(&mut world);
+    }
+}
+
+#[test]
 fn a_task_that_stands_still_is_taken_over_from_a_live_holder() {
     for seed in 0..10 {
         let (mut world, holder) = with_a_worker(seed, 3, None, SLOW);

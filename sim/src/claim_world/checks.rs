@@ -9,7 +9,8 @@ use tcat_engine::ports::EffectId;
 
 impl ClaimWorld {
     /// S1: nobody stakes above a claim that it knows while the transfer begun under that claim goes on; also where its
-    /// holder is cut off from all, since that stops first. (One that some hear and others do not is live for those alone.)
+    /// holder is cut off from all, since that stops first. (One that some hear and others do not is live for those alone;
+    /// one that is suspended cannot stop.)
     fn check_stake(&mut self, n: usize, content: &Content, epoch: u64) {
         for (other, node) in self.nodes.iter().enumerate().filter(|(other, _)| *other != n) {
             let half_cut = self.is_cut(n, other) && !self.is_isolated(other);
@@ -18,7 +19,8 @@ impl ClaimWorld {
             };
             let known = self.claim_known(n, other, content);
             let knows = known.is_some_and(|(epoch, stamp)| epoch == theirs.epoch && stamp >= theirs.stamp);
-            if knows && !half_cut && theirs.epoch < epoch {
+            let asleep = self.asleep.get(&other).is_some_and(|until_ms| *until_ms >= self.now_ms);
+            if knows && !half_cut && !asleep && theirs.epoch < epoch {
                 let text = format!(
                     "S1: node{} stakes epoch {epoch} while node{} works under epoch {}",
                     n + 1,
@@ -61,7 +63,8 @@ impl ClaimWorld {
             let Some(theirs) = node.at_work.values().find(|theirs| theirs.content == content) else {
                 continue;
             };
-            let since_ms = begun_ms.max(theirs.begun_ms).max(self.mended_ms);
+            let woke_ms = [n, other].iter().filter_map(|n| self.asleep.get(n)).max().copied().unwrap_or(0);
+            let since_ms = begun_ms.max(theirs.begun_ms).max(self.mended_ms).max(woke_ms);
             if !self.is_cut(n, other) && self.now_ms.saturating_sub(since_ms) > patience_ms {
                 self.broken.push(format!(
                     "S1: node{} and node{} both go on with {content:?}",
