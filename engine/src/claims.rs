@@ -3,13 +3,60 @@
 //! Claims compete only within (task, target content). The rule is the same everywhere, so that members with the same
 //! ledgers name the same winner without another word. It saves work; what must not happen twice is fenced by the
 //! catalog.
+//!
+//! A claim stands for a [`Lease`] after it was last renewed, and only progress of its task renews it. Its holder counts
+//! from when it *sent* a renewal that somebody is known to have, and stops at two thirds; everybody else counts from
+//! when the renewal *came*, and waits for the whole lease and a margin for clocks that drift. So the holder has stopped
+//! before anybody takes over, whatever was lost, delayed or suspended. All times are durations on the monotonic clock.
 
 use crate::clock::Dot;
 use crate::entry::Claim;
 use crate::ids::ClientId;
 use std::cmp::Reverse;
 
-/// A claim that stands: its owner is live, or it is ours.
+/// How long a claim stands without being renewed, in milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lease(pub u64);
+
+impl Lease {
+    /// When the holder stops, if it knows of no renewal that somebody has and that it sent later than `sent_ms`.
+    pub fn holder_stops_ms(self, sent_ms: u64) -> u64 {
+        sent_ms.saturating_add(self.0 / 3 * 2)
+    }
+
+    /// When a claim of another is void whose last renewal came at `came_ms`.
+    pub fn void_ms(self, came_ms: u64) -> u64 {
+        came_ms.saturating_add(self.0).saturating_add(self.margin_ms())
+    }
+
+    /// What others wait longer than the lease, for clocks that do not go alike and holders that stop slowly.
+    pub fn margin_ms(self) -> u64 {
+        self.0 / 10
+    }
+
+    /// How often a task that makes progress renews its claim.
+    pub fn renewal_ms(self) -> u64 {
+        (self.0 / 5).max(1)
+    }
+
+    /// After a pause of this length between two inputs we did not listen: we were suspended, or starved.
+    pub fn deaf_ms(self) -> u64 {
+        (self.0 / 2).max(1)
+    }
+}
+
+/// The epoch of a new claim: one above every epoch known for it.
+pub fn next_epoch(known: impl IntoIterator<Item = u64>) -> u64 {
+    known.into_iter().max().unwrap_or(0).saturating_add(1)
+}
+
+/// How long, in milliseconds, a client waits before it stakes once nobody stands in its way. `turn` is its place among
+/// the live clients: who comes first has staked, and was heard, before the next begins.
+pub fn turn_ms(turn: usize, listen_ms: u64) -> u64 {
+    listen_ms.saturating_mul(4).saturating_mul(turn as u64).saturating_add(listen_ms)
+}
+
+/// A claim that stands: it is ours, or its lease is not over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Standing<'a> {
     /// The write that made it.
@@ -102,6 +149,16 @@ mod tests {
             let pair = [Standing { dot: dot(1), claim: &a }, Standing { dot: dot(2), claim: &b }];
             assert_eq!(winner(&pair), Some(ClientId([started; 32])));
         }
+    }
+
+    #[test]
+    fn a_holder_has_stopped_before_anybody_takes_over() {
+        fn law(lease_ms: u64, sent_ms: u32, on_its_way_ms: u16) -> bool {
+            let (lease, sent_ms) = (Lease(10 + lease_ms % 100_000), u64::from(sent_ms));
+            let came_ms = sent_ms + u64::from(on_its_way_ms);
+            lease.holder_stops_ms(sent_ms) + lease.0 / 3 < lease.void_ms(came_ms)
+        }
+        QuickCheck::new().quickcheck(law as fn(_, _, _) -> bool);
     }
 
     #[test]

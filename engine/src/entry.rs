@@ -79,7 +79,7 @@ pub struct Claim {
     pub target: Content,
     /// The fence: one above every epoch seen for it.
     pub epoch: u64,
-    /// The dots of the competing claims that it has seen: it supersedes them. At most 64.
+    /// The dots of the competing claims that it has seen: it supersedes them. At most [`SEEN_MAX`].
     pub seen: Vec<Dot>,
     /// Whether the work has begun.
     pub started: bool,
@@ -91,6 +91,8 @@ pub struct Claim {
 
 /// The most claims that one entry holds.
 pub const CLAIMS_MAX: usize = 8;
+/// The most dots that one claim says it has seen.
+pub const SEEN_MAX: usize = 64;
 /// The longest line; at the limit the oldest step but the first is dropped, the contents being in nobody's hands.
 pub const LINE_LINKS_MAX: usize = 256;
 /// The longest encoded entry, in bytes: 256 links of line and a path fit.
@@ -165,10 +167,22 @@ impl Entry {
         Ok(entry)
     }
 
+    /// The claims in an entry's bytes, without reading the rest.
+    pub fn claims_in(mut bytes: &[u8]) -> Result<Vec<Claim>, CodecError> {
+        while !bytes.is_empty() {
+            let (tag, body, rest) = split_field(bytes)?;
+            if tag == TAG_CLAIMS {
+                return Ok(codec::decode_prefix(body)?.0);
+            }
+            bytes = rest;
+        }
+        Ok(Vec::new())
+    }
+
     fn check_bounds(&self) -> Result<(), CodecError> {
         let line = self.copy.as_ref().map_or(0, |copy| copy.line.len());
         let seen = self.claims.iter().map(|claim| claim.seen.len()).max().unwrap_or(0);
-        if self.claims.len() > CLAIMS_MAX || line > LINE_LINKS_MAX || seen > 64 {
+        if self.claims.len() > CLAIMS_MAX || line > LINE_LINKS_MAX || seen > SEEN_MAX {
             return Err(CodecError("an entry beyond its bounds".into()));
         }
         Ok(())

@@ -86,11 +86,11 @@ pub enum State {
 bugs! {
     // Those that every engine of this kind has had somewhere.
     NoFence = "01-no-fence", "S1", Planted, "the catalog does not check the claim epoch of a commit";
-    EpochInMemory = "02-epoch-in-memory", "S2", Waits, "claim epochs are counted from one again after a crash";
+    EpochInMemory = "02-epoch-in-memory", "S2", Planted, "claim epochs are counted from one again after a crash";
     EpochReused = "03-epoch-reused", "S2", Planted, "a restored client uses its old dots and epochs again";
-    ExpiryByWallClock = "04-expiry-by-wall-clock", "S1", Waits, "a holder judges its lease by the wall clock";
-    NoDriftMargin = "05-no-drift-margin", "S1", Waits, "others take over at the moment when a lease ends, without a margin";
-    LateRenewal = "06-late-renewal", "S1", Waits, "a heartbeat renews a claim that was taken over already";
+    ExpiryByWallClock = "04-expiry-by-wall-clock", "S1", Planted, "a holder judges its lease by the wall clock";
+    NoDriftMargin = "05-no-drift-margin", "S1", Planted, "others take over at the moment when a lease ends, without a margin";
+    LateRenewal = "06-late-renewal", "S1", Planted, "a heartbeat renews a claim that was taken over already";
     OldReleaseFrees = "07-old-release-frees", "S1", Planted, "a late copy of an old entry withdraws a newer claim";
     AckBeforeSync = "08-ack-before-sync", "S3", Planted, "the node database answers before its writes are synced";
     FolderNotSynced = "09-folder-not-synced", "S3", Waits, "a published file is synced, its folder is not";
@@ -110,7 +110,7 @@ bugs! {
     DeafThief = "23-deaf-thief", "L1", Planted, "a client that nobody hears counts as live where its messages arrive";
     FieldLostInRelay = "24-field-lost-in-relay", "S13", Planted, "a field that this version does not know is lost when an entry is kept";
     RetiredAccepted = "25-retired-accepted", "S11", Planted, "what a retired client writes is accepted";
-    UnboundedRetries = "26-unbounded-retries", "S12", Waits, "each failure on a full disk adds to the queue of retries";
+    UnboundedRetries = "26-unbounded-retries", "S12", Planted, "each failure on a full disk adds to the queue of retries";
     ClonesUnnoticed = "27-clones-unnoticed", "L3", Planted, "two that run with one key do not notice each other";
     // Those that the protocol's own rules were written against.
     LaggingFeedShared = "28-lagging-feed-shared", "S8", Waits, "on a shared cache the base of the client that lags decides";
@@ -121,7 +121,7 @@ bugs! {
     WipedRevives = "33-wiped-revives", "S9", Planted, "a wiped database imports the removed media that lie in its folder";
     CollectorPauses = "34-collector-pauses", "S7", Planted, "a name is deleted that was not condemned first";
     NoRelay = "35-no-relay", "L1", Planted, "a sign of life is not passed on, so a client in the middle cannot bridge two others";
-    HungTask = "36-hung-task", "L1", Waits, "a heartbeat renews claims whose task stands still";
+    HungTask = "36-hung-task", "L1", Planted, "a heartbeat renews claims whose task stands still";
     RetirementRace = "37-retirement-race", "S11", Planted, "a retirement does not say which dot is the last that counts";
     FeedNumberAgain = "38-feed-number-again", "L2", Planted, "a feed position is believed by its number alone";
     TwoHosts = "39-two-hosts", "S6", Waits, "two hosts that were promoted at once both go on";
@@ -129,7 +129,7 @@ bugs! {
     MarkTooEarly = "41-mark-too-early", "L2", Waits, "a mark passes an item that deviates";
     DeletedComesBack = "42-deleted-comes-back", "S9", Planted, "a removal record is forgotten, and an old copy of the picture comes back under its old id";
     OfferedOutOfOrder = "43-offered-out-of-order", "S6", Planted, "lost revisions are offered newest first";
-    LeftoverEpoch = "44-leftover-epoch", "L1", Waits, "the epoch of one content's claims is kept for the next content";
+    LeftoverEpoch = "44-leftover-epoch", "L1", Planted, "the epoch that the row keeps from one content's claims does not count for the next content's";
     SwapWaits = "45-swap-waits", "L1", Waits, "two items that swap their names wait for each other for ever";
     NoExchangeReplaces = "46-no-exchange-replaces", "S8", Waits, "on a root without exchange the present file is replaced by a plain rename";
     TrashIsFinal = "47-trash-is-final", "S8", Waits, "what is written into a file that lies in trash is not looked at";

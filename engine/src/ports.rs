@@ -50,6 +50,10 @@ pub enum Input {
     ScanFailed(String),
     /// An effect is over.
     Done(EffectId, Outcome),
+    /// So many bytes of an effect under way have moved. Told now and then while they move: a claim is renewed by it.
+    Progress(EffectId, u64),
+    /// A person wants what was parked tried again: one item's task, or all.
+    Retry(Option<ItemId>),
     /// A local person waits until nothing is left to settle: answered by [`Output::Rested`] with this number.
     Wait(u64),
     /// Anything in the cache folder may have changed: scan it.
@@ -69,6 +73,8 @@ pub enum Output {
     Drop(ClientId),
     /// Do this and answer.
     Effect(EffectId, Effect),
+    /// Break this effect off, if it runs. It is answered all the same, by how it ended.
+    Cancel(EffectId),
     /// Make a full scan, after any that is under way, and answer with `Scanned` or `ScanFailed`.
     ScanAll,
     /// Look at these paths once more, and answer with `Observed`.
@@ -137,6 +143,14 @@ pub enum Effect {
     },
     /// Bring a content from our own trash into the partial file of that content, checked, if it is there.
     Untrash {
+        /// The content.
+        content: Content,
+    },
+    /// Bring a content from another file of this cache into the partial file of that content, checked, if the file
+    /// still has it.
+    Borrow {
+        /// The file.
+        path: MediaPath,
         /// The content.
         content: Content,
     },
@@ -217,7 +231,7 @@ pub enum Outcome {
     Epoch(CatalogEpoch),
     /// `Offer`.
     Offered(Offered),
-    /// `Intend`, `Put`, `Delete`, `Get`, `Fetch`, `Untrash`, `Trash`, `SetAside`, `Move`: done. `Publish`: the content has its
+    /// `Intend`, `Put`, `Delete`, `Get`, `Fetch`, `Untrash`, `Borrow`, `Trash`, `SetAside`, `Move`: done. `Publish`: the content has its
     /// place.
     Done {
         /// The file's stat after it, where a file was placed.

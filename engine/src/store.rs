@@ -28,11 +28,13 @@ pub enum Table {
     Tasks = 7,
     /// (BLAKE3, item) -> nothing: which of our files hold a content.
     Contents = 8,
+    /// (task, content) -> highest epoch known; (task, content, item, owner) -> nothing: whose entries claim what.
+    Claims = 9,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 10] = [
         Table::Meta,
         Table::Entries,
         Table::EntryOrder,
@@ -42,6 +44,7 @@ impl Table {
         Table::Unsettled,
         Table::Tasks,
         Table::Contents,
+        Table::Claims,
     ];
 }
 

@@ -36,6 +36,8 @@ pub struct Catalog {
     revisions: BTreeMap<Revision, Content>,
     /// Dots that were used twice.
     pub reused: Vec<Revision>,
+    /// How often an object was brought to the object store.
+    pub puts: u32,
     /// How often each content was fetched from the object store.
     pub fetches: BTreeMap<Content, u32>,
 }
@@ -186,6 +188,21 @@ impl Catalog {
         let Some(row) = self.now.rows.get(item).cloned() else { return };
         let record = rules::removal_record(&row, self.now.chains.get(item).map_or(&[], Vec::as_slice));
         self.put_removal(record);
+    }
+
+    /// Enters a row as it is, its object included.
+    pub fn enter(&mut self, row: CatalogRow) {
+        self.objects.insert(row.object_name(), row.content);
+        self.now.chains.insert(row.item, row.chain.clone());
+        self.put_row(row);
+    }
+
+    /// Raises the claim epoch that a row keeps, as a commit after takeovers elsewhere does.
+    pub fn raise_claim_epoch(&mut self, item: &ItemId, epoch: u64) {
+        if let Some(mut row) = self.now.rows.get(item).cloned() {
+            row.claim_epoch = row.claim_epoch.max(epoch);
+            self.put_row(row);
+        }
     }
 
     /// Whether the row's object is there with the row's content.
@@ -591,6 +608,7 @@ impl Catalog {
 
     /// Stores an object; false if the name holds something else.
     pub fn put(&mut self, object: ObjectId, content: Content) -> bool {
+        self.puts += 1;
         self.objects.entry(object).or_insert(content).same_as(&content)
     }
 

@@ -39,7 +39,10 @@ impl Faults {
                 | Effect::NewEpoch(_)
                 | Effect::Offer(_)
         );
-        let disk = matches!(effect, Effect::Get { .. } | Effect::Fetch { .. } | Effect::Untrash { .. });
+        let disk = matches!(
+            effect,
+            Effect::Get { .. } | Effect::Fetch { .. } | Effect::Untrash { .. } | Effect::Borrow { .. }
+        );
         (catalog && self.catalog_away) || (disk && self.full_disk == Some(n))
     }
 }

@@ -99,6 +99,15 @@ impl Folder {
         Outcome::Done { stat: FileStat::default() }
     }
 
+    /// Brings a content from another file.
+    pub fn borrow(&mut self, path: &MediaPath, content: &Content) -> Outcome {
+        if self.files.get(path).is_none_or(|(present, _)| !present.same_as(content)) {
+            return Outcome::Missing;
+        }
+        self.add_partial(content);
+        Outcome::Done { stat: FileStat::default() }
+    }
+
     /// Gives a whole partial its place, by the rules of the design, section 4.
     pub fn publish(&mut self, publish: &Publish) -> Outcome {
         if !self.partials.contains(&publish.content.key()) {

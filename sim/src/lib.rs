@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod catalog;
+pub mod claim_world;
 pub mod disk;
 pub mod faults;
 pub mod folder;

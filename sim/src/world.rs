@@ -476,6 +476,8 @@ impl World {
                 let ms = 1 + self.random.below(100);
                 self.later(ms, Happening::Runs { node: n, life, id, effect });
             }
+            // Effects of this world are over before anybody could break them off.
+            Output::Cancel(_) => {}
             Output::ScanAll => {
                 let ms = 1 + self.random.below(50);
                 self.later(ms, Happening::Scan { node: n, life });
@@ -592,6 +594,7 @@ impl World {
             },
             Effect::Fetch { from, content, .. } => self.fetch(n, from, &content),
             Effect::Untrash { content } => self.nodes[n].folder.untrash(&content),
+            Effect::Borrow { path, content } => self.nodes[n].folder.borrow(&path, &content),
             Effect::Publish(publish) => self.nodes[n].folder.publish(&publish),
             Effect::Trash { path, content } => self.nodes[n].folder.to_trash(&path, &content),
             Effect::SetAside { path, content, to } => self.nodes[n].folder.rename(&path, Some(&content), &to),

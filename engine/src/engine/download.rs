@@ -1,18 +1,21 @@
-//! Bringing a content here: from our own trash, from members, else once for the whole workgroup from the cloud.
+//! Bringing a content here: from our own trash, from another file of this cache, from members, else once for the whole
+//! workgroup from the cloud.
 //!
-//! A member that holds the content is asked without any claim. The cloud is asked by one: whose turn it is stakes a
-//! claim, listens, and begins only as the winner; the others wait until somebody holds the content, or until the
-//! claims of those who went silent are void.
+//! What is here, or what a member holds, is taken without any claim. The cloud is asked by one: whose turn it is stakes
+//! a claim, listens, and begins only as the winner; the others wait until somebody holds the content, or until the claim
+//! is void (`claiming`, `leases`).
 
+use super::claiming::{Scope, Turn};
 use super::exchange::Peer;
 use super::settling::Slot;
 use super::tasks::{Download, DownloadStep, Job, short};
 use super::{Engine, Result};
 use crate::catalog::{CatalogRow, ChainLink};
-use crate::claims::{self, Standing};
+use crate::claims;
 use crate::content::Content;
-use crate::entry::{Claim, Entry, OwnedEntry, TaskKind};
+use crate::entry::{Entry, OwnedEntry, TaskKind};
 use crate::ids::{ClientId, ItemId};
+use crate::paths::MediaPath;
 use crate::ports::{Effect, Event, Outcome, Publish};
 use crate::store::Store;
 use std::collections::BTreeSet;
@@ -21,11 +24,18 @@ use std::collections::BTreeSet;
 const ALONE_MS: u64 = 2_000;
 /// Two items with one content share its partial file: the second waits, and looks again after this time.
 const SHARED_MS: u64 = 500;
+/// Among so many other items that want the same content holders are looked for.
+const TWINS_MAX: usize = 16;
 
 /// Where a content is to come from.
 enum Source {
+    /// Our own trash.
+    Trash,
+    /// Another file of this cache.
+    Here(MediaPath, Content),
     Member(ClientId, Content),
-    Cloud,
+    /// The cloud; whether by a claim of ours that stands already.
+    Cloud(bool),
     /// Somebody else is on it, or goes first: look again at this time at the latest.
     Wait(u64),
 }
@@ -38,32 +48,44 @@ impl<S: Store> Engine<S> {
         row: Option<CatalogRow>,
     ) -> Result<()> {
         let Some(row) = row else { return Ok(()) };
+        self.withdraw_all_but(item, Some((TaskKind::Download, &row.content)))?;
         if !self.claim_path(&item, &row.cache_path)? {
             return self.wait_for_path(item, &row.cache_path);
         }
+        let scope = self.want(item, TaskKind::Download, &row.content)?;
         let held = entry.held_content().copied();
         let untrash = held.is_none() && self.queue.may_be_in_trash(&item);
-        let (step, content) = match untrash {
-            true => (DownloadStep::Untrash, row.content),
-            false => match self.source(item, &row.content)? {
-                Source::Member(from, content) => (DownloadStep::Fetch(from), content),
-                Source::Cloud => (DownloadStep::Listen, row.content),
-                Source::Wait(at_ms) => {
-                    self.queue.later(item, at_ms);
-                    return Ok(());
-                }
-            },
+        let source = match untrash {
+            true => Source::Trash,
+            false => self.source(item, &scope, &row.content)?,
         };
-        if self
-            .tasks
-            .values()
-            .any(|task| matches!(task.job, Job::Download(_)) && task.content.key() == content.key())
-        {
+        let resume = match source {
+            Source::Cloud(resume) => Some(resume),
+            _ => None,
+        };
+        let (step, content, lender) = match source {
+            Source::Trash => (DownloadStep::Untrash, row.content, None),
+            Source::Here(path, content) => (DownloadStep::Borrow, content, Some(path)),
+            Source::Member(from, content) => (DownloadStep::Fetch(from), content, None),
+            Source::Cloud(_) => (DownloadStep::Listen, row.content, None),
+            Source::Wait(at_ms) => {
+                self.queue.later(item, at_ms);
+                return Ok(());
+            }
+        };
+        let (tasks, downloads) = (&self.tasks, |job: &Job| matches!(job, Job::Download(_)));
+        if tasks.values().any(|task| downloads(&task.job) && task.content.same_as(&content)) {
             self.queue.later(item, self.now.mono_ms + SHARED_MS);
             return Ok(());
         }
-        if !self.has_slot(Slot::Download, item) {
-            return Ok(());
+        if resume.is_some() && self.is_parked(item, &content) {
+            return self.withdraw_all_but(item, None);
+        }
+        if self.free_slots(Slot::Download) == 0 {
+            // Those first for which we rank high, so that members take different ones first.
+            let place = u64::MAX - claims::rendezvous(&self.config.me, &content.key());
+            self.queue.wait_for_slot(Slot::Download, item, place);
+            return self.withdraw_all_but(item, None);
         }
         let base = entry
             .copy
@@ -79,13 +101,14 @@ impl<S: Store> Engine<S> {
             path: row.cache_path,
             expected: held,
             known: row.chain.iter().skip(after_base).map(|link| link.content).collect(),
+            lender,
             step,
         };
         self.begin(item, content, Job::Download(Box::new(download)));
-        if step == DownloadStep::Listen {
-            self.stake(item, content)?;
+        match resume {
+            Some(resume) => self.claim_download(item, content, resume),
+            None => self.withdraw_all_but(item, None),
         }
-        Ok(())
     }
 
     pub(super) fn download_effect(
@@ -96,6 +119,7 @@ impl<S: Store> Engine<S> {
     ) -> Option<Effect> {
         Some(match download.step {
             DownloadStep::Untrash => Effect::Untrash { content },
+            DownloadStep::Borrow => Effect::Borrow { path: download.lender.clone()?, content },
             DownloadStep::Fetch(from) => {
                 let check_md5 = download.target.content.blake3.is_none();
                 Effect::Fetch { from, content, check_md5 }
@@ -112,36 +136,71 @@ impl<S: Store> Engine<S> {
         })
     }
 
-    fn source(&mut self, item: ItemId, wanted: &Content) -> Result<Source> {
-        let (live, now_ms) = (self.live(), self.now.mono_ms);
-        let entries = self.entries(&item)?;
-        let key = wanted.key();
-        let holders = entries.iter().filter_map(|entry| self.can_give(entry, wanted, &live));
-        let best = holders.min_by_key(|(client, _)| {
+    fn source(&mut self, item: ItemId, scope: &Scope, wanted: &Content) -> Result<Source> {
+        if let Some((path, content)) = self.lender(item, scope, wanted)? {
+            return Ok(Source::Here(path, content));
+        }
+        let (live, key) = (self.live(), wanted.key());
+        let holders = self.holders(item, scope, wanted, &live)?;
+        let best = holders.into_iter().min_by_key(|(client, _)| {
             (self.fetches_from(client), std::cmp::Reverse(claims::rendezvous(client, &key)))
         });
         if let Some((client, content)) = best {
             return Ok(Source::Member(client, content));
         }
-        let others_claim = entries.iter().any(|entry| {
-            entry.owner() != self.config.me
-                && live.contains(&entry.owner())
-                && entry.entry.claim(TaskKind::Download, wanted).is_some()
-        });
-        if others_claim {
-            return Ok(Source::Wait(now_ms + self.config.lease_ms));
-        }
-        let turn = claims::turn(&self.config.me, &live, &key) as u64;
-        let since_ms = self.queue.wanted_since_ms(item, now_ms);
-        if let Some(at_ms) = self.comes_nearer_until_ms(&entries, wanted, since_ms) {
-            return Ok(Source::Wait(at_ms));
-        }
-        if let Some(at_ms) = self.tells_until_ms(since_ms) {
+        let since_ms = self.claiming.wanted_first_ms(scope);
+        if let Some(at_ms) = self.comes_nearer_until_ms(&self.entries(&item)?, wanted, since_ms) {
             return Ok(Source::Wait(at_ms));
         }
         // A member that just became live needs a moment to tell what it holds: nobody stakes before that.
-        let at_ms = since_ms.saturating_add(self.config.listen_ms * (1 + 4 * turn));
-        Ok(if now_ms < at_ms { Source::Wait(at_ms) } else { Source::Cloud })
+        if let Some(at_ms) = self.tells_until_ms(since_ms) {
+            self.claiming.block(scope, Some(at_ms), self.now.mono_ms);
+            return Ok(Source::Wait(at_ms));
+        }
+        Ok(match self.cloud_turn(item, scope, wanted)? {
+            Turn::Resume => Source::Cloud(true),
+            Turn::Stake => Source::Cloud(false),
+            Turn::Wait(at_ms) => Source::Wait(at_ms),
+        })
+    }
+
+    /// Another file of this cache that has the content, and the content as our entry has it.
+    fn lender(&self, item: ItemId, scope: &Scope, wanted: &Content) -> Result<Option<(MediaPath, Content)>> {
+        let mut lenders = self.claiming.wanted_with(scope);
+        if let Some(blake3) = &wanted.blake3 {
+            lenders.extend(self.holding(blake3)?);
+        }
+        let now_ms = self.now.mono_ms;
+        for lender in lenders {
+            if lender == item
+                || self.queue.is_shunned(item, self.config.me, now_ms)
+                || self.watch.is_unknown(&lender)
+            {
+                continue;
+            }
+            let held = self.own_entry(&lender)?.copy.and_then(|copy| copy.held);
+            if let Some(held) = held.filter(|held| held.content.same_as(wanted)) {
+                return Ok(Some((held.path, held.content)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Live members that hold the content, as this item or as another that we want it for.
+    fn holders(
+        &self,
+        item: ItemId,
+        scope: &Scope,
+        wanted: &Content,
+        live: &BTreeSet<ClientId>,
+    ) -> Result<Vec<(ClientId, Content)>> {
+        let others = self.claiming.wanted_with(scope).into_iter().filter(|other| *other != item);
+        let mut holders = Vec::new();
+        for from_item in [item].into_iter().chain(others.take(TWINS_MAX)) {
+            let entries = self.entries(&from_item)?;
+            holders.extend(entries.iter().filter_map(|entry| self.can_give(item, entry, wanted, live)));
+        }
+        Ok(holders)
     }
 
     /// Until when members may still tell that they hold what is wanted since then: those that we have yet to meet, and
@@ -167,6 +226,7 @@ impl<S: Store> Engine<S> {
     /// The owner of an entry and the content as it has it, if it can be asked for it.
     fn can_give(
         &self,
+        item: ItemId,
         entry: &OwnedEntry,
         wanted: &Content,
         live: &BTreeSet<ClientId>,
@@ -177,7 +237,7 @@ impl<S: Store> Engine<S> {
             && held.blake3.is_some()
             && live.contains(&owner)
             && self.peers.get(&owner).is_some_and(|peer| peer.connected)
-            && !self.queue.is_shunned(entry.item, owner, now_ms);
+            && !self.queue.is_shunned(item, owner, now_ms);
         able.then_some((owner, *held))
     }
 
@@ -186,22 +246,15 @@ impl<S: Store> Engine<S> {
         self.tasks.values().filter(|task| fetches(&task.job)).count()
     }
 
-    /// Stakes our claim to fetch a content from the cloud, and listens for others.
-    fn stake(&mut self, item: ItemId, target: Content) -> Result<()> {
-        let entries = self.entries(&item)?;
-        let rivals = entries.iter().filter(|entry| entry.owner() != self.config.me).filter_map(|entry| {
-            entry.entry.claim(TaskKind::Download, &target).map(|claim| (entry.dot, claim.epoch))
-        });
-        let (seen, epochs): (Vec<_>, Vec<_>) = rivals.unzip();
-        let mut entry = self.own_entry(&item)?;
-        let own_epoch = entry.claim(TaskKind::Download, &target).map_or(0, |claim| claim.epoch);
-        let epoch = epochs.into_iter().max().unwrap_or(0).max(own_epoch) + 1;
-        let task = TaskKind::Download;
-        entry.claims = vec![Claim { task, target, epoch, seen, started: false, progress: 0, attempts: 1 }];
-        self.stage(item, entry);
-        if let Some(task) = self.tasks.get_mut(&item) {
-            task.until_ms = Some(self.now.mono_ms + self.config.listen_ms);
-        }
+    /// Stakes our claim to fetch a content from the cloud, or goes on with the one that stands, and listens for others.
+    fn claim_download(&mut self, item: ItemId, target: Content, resume: bool) -> Result<()> {
+        let ours = self.own_entry(&item)?.claim(TaskKind::Download, &target).cloned();
+        let claim = match ours.filter(|_| resume) {
+            Some(claim) => claim,
+            None => self.new_claim(TaskKind::Download, target, 0)?,
+        };
+        self.stake(item, claim, true)?;
+        self.listen(item);
         Ok(())
     }
 
@@ -219,23 +272,14 @@ impl<S: Store> Engine<S> {
             _ => return Ok(()),
         };
         let live = self.live();
-        let entries = self.entries(&item)?;
-        let standing: Vec<_> = entries
-            .iter()
-            .filter(|entry| entry.owner() == self.config.me || live.contains(&entry.owner()))
-            .filter_map(|entry| {
-                let claim = entry.entry.claim(TaskKind::Download, &content)?;
-                Some(Standing { dot: entry.dot, claim })
-            })
-            .collect();
-        let held_elsewhere = entries.iter().any(|entry| self.can_give(entry, &content, &live).is_some());
-        if held_elsewhere || claims::winner(&standing) != Some(self.config.me) {
+        let scope = Scope::of(TaskKind::Download, &content);
+        let held_elsewhere = !self.holders(item, &scope, &content, &live)?.is_empty();
+        if held_elsewhere || !self.wins(&item, TaskKind::Download, &content)? {
+            self.withdraw_all_but(item, None)?;
             self.end(item);
             return Ok(());
         }
-        let mut entry = self.own_entry(&item)?;
-        entry.claims.iter_mut().for_each(|claim| claim.started = true);
-        self.stage(item, entry);
+        self.start_claimed(item, TaskKind::Download, content)?;
         download.step = DownloadStep::Get;
         if let Some(task) = self.tasks.get_mut(&item) {
             task.job = Job::Download(download);
@@ -255,6 +299,11 @@ impl<S: Store> Engine<S> {
             DownloadStep::Publish => return self.published(item, download, outcome),
             DownloadStep::Untrash if !done => {
                 self.queue.not_in_trash(item);
+                self.end(item);
+                return Ok(());
+            }
+            DownloadStep::Borrow if !done => {
+                self.queue.shun(item, self.config.me, self.now.mono_ms + self.config.lease_ms);
                 self.end(item);
                 return Ok(());
             }
@@ -289,7 +338,7 @@ impl<S: Store> Engine<S> {
                 self.count_cloud_fetch();
                 self.event(Event::FetchedFromCloud(item, download.path.clone()));
             }
-            DownloadStep::Untrash | DownloadStep::Listen => {}
+            DownloadStep::Untrash | DownloadStep::Borrow | DownloadStep::Listen => {}
         }
         // Somebody may have saved here, or the catalog moved on, while the bytes came: judge once more before placing.
         let entry = self.own_entry(&item)?;

@@ -172,6 +172,7 @@ impl<S: Store> Engine<S> {
             }
             self.ask(from, owner, vector.get(&owner));
         }
+        self.prove_claims(&heartbeat.vector);
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.heartbeat = Some(heartbeat);
         }

@@ -135,6 +135,8 @@ impl Member {
             scan_interval_ms: 3_600_000,
             uploads_max: 4,
             downloads_max: 4,
+            follow_deletions: false,
+            old_root: false,
             manual_import: false,
         };
         let now = Now { mono_ms: 60_000, wall_ms: 1_700_000_000_000 };

@@ -117,6 +117,7 @@ impl<S: Store> Engine<S> {
             self.event(Event::CatalogBack);
             self.queue.wake_waiting();
             self.queue.wake_later();
+            self.attempts.unpark_all();
         }
         for change in page.changes {
             self.apply_news(change)?;

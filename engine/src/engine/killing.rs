@@ -134,7 +134,8 @@ impl<S: Store> Engine<S> {
             return Ok(());
         }
         let turn = claims::turn(&self.config.me, &live, &row.content.key()) as u64;
-        let at_ms = self.queue.wanted_since_ms(item, now_ms) + self.config.listen_ms * (1 + 4 * turn);
+        let scope = self.want(item, TaskKind::Kill, &row.content)?;
+        let at_ms = self.claiming.wanted_since_ms(&scope) + self.config.listen_ms * (1 + 4 * turn);
         if now_ms < at_ms {
             self.queue.later(item, at_ms);
             return Ok(());

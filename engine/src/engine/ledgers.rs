@@ -134,8 +134,15 @@ impl<S: Store> Engine<S> {
         Ok(entries)
     }
 
+    /// The entry of a client for an item, as the store has it.
+    pub(super) fn entry_of(&self, item: &ItemId, owner: &ClientId) -> Result<Option<(Stamp, Entry)>> {
+        let Some(bytes) = self.tx.get(Table::Entries, &entry_key(item, owner))? else { return Ok(None) };
+        let kept: Kept = codec::decode(&bytes)?;
+        Ok(Some((kept.stamp, Entry::decode(&kept.bytes)?)))
+    }
+
     /// The dot of our entry for an item: the one kept, or the one that it will get.
-    fn own_dot(&self, item: &ItemId) -> Result<Dot> {
+    pub(super) fn own_dot(&self, item: &ItemId) -> Result<Dot> {
         let kept = match self.ledgers.place.contains_key(item) {
             true => None,
             false => self.tx.get(Table::Entries, &entry_key(item, &self.config.me))?,
@@ -260,15 +267,19 @@ impl<S: Store> Engine<S> {
                 Some(bytes) => Some(codec::decode(&bytes)?),
                 None => None,
             };
-            match old {
+            match &old {
                 Some(old) if old.stamp == stamp => continue,
                 Some(old) if old.stamp > stamp && !self.planted(Bug::OldReleaseFrees) => {
                     let index = u32::try_from(stamp.counter.saturating_sub(batch.first)).unwrap_or(u32::MAX);
                     skeleton.prune(index, leaf_hash(record));
                     continue;
                 }
-                Some(old) => self.prune(&batch.owner, &record.item, old)?,
-                None => {}
+                _ => {}
+            }
+            let old_bytes = old.as_ref().map(|old| old.bytes.as_slice());
+            self.index_claims(&batch.owner, &record.item, old_bytes, &record.entry)?;
+            if let Some(old) = old {
+                self.prune(&batch.owner, &record.item, old)?;
             }
             let mut bytes = record.entry.clone();
             if self.planted(Bug::FieldLostInRelay) {
@@ -312,6 +323,7 @@ impl<S: Store> Engine<S> {
         if old.stamp == stamp {
             // That a tombstone is forgotten changes nothing for the item.
             let spoke = !Entry::decode(&old.bytes)?.is_tombstone();
+            self.index_claims(owner, item, Some(&old.bytes), &[])?;
             self.prune(owner, item, old)?;
             self.tx.remove(Table::Entries, key);
             if spoke {

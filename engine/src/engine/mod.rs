@@ -8,15 +8,19 @@
 //! are whole) and `repair` (making them so), `forgetting`, `roster`, `liveness` and `exchange` (talking to members),
 //! `observe` (files that changed), `removed` (deleted media that lie in an old folder), `feed` (rows that changed),
 //! `restoring` (a catalog that was restored). What is done: `settling` (what to do next for an item), `tasks` with
-//! `upload`, `download`, `placing`, `killing` and `repairing` (doing it, step by step). What is told: `probe` (is there
+//! `upload`, `download`, `placing`, `killing` and `repairing` (doing it, step by step), `claiming` with `leases` (who in
+//! the workgroup does it, and until when), `attempts` (how often it was tried). What is told: `probe` (is there
 //! anything left to do), `report` (what people see).
 
+mod attempts;
+mod claiming;
 mod download;
 mod exchange;
 mod feed;
 mod forgetting;
 mod heads;
 mod killing;
+mod leases;
 mod ledgers;
 mod liveness;
 mod observe;
@@ -124,6 +128,8 @@ pub struct Engine<S> {
     doubts: repairing::Doubts,
     old_root: removed::OldRoot,
     tasks: BTreeMap<ItemId, tasks::Task>,
+    attempts: attempts::Attempts,
+    claiming: claiming::Claiming,
     effects: BTreeMap<EffectId, Waiter>,
     next_effect: u64,
     probe: probe::Probes,
@@ -185,6 +191,8 @@ impl<S: Store> Engine<S> {
             queue: settling::Queue::load(&tx)?,
             counts: report::Counts::load(&tx)?,
             tasks: BTreeMap::new(),
+            attempts: attempts::Attempts::load(&tx, now.mono_ms)?,
+            claiming: claiming::Claiming::new(now.mono_ms),
             effects: BTreeMap::new(),
             next_effect: 0,
             probe: probe::Probes::default(),
@@ -205,6 +213,7 @@ impl<S: Store> Engine<S> {
 
     /// Takes one input whole.
     pub fn handle(&mut self, now: Now, input: Input) -> Result<()> {
+        self.note_time(now.mono_ms);
         self.now = Now { mono_ms: now.mono_ms.max(self.now.mono_ms), wall_ms: now.wall_ms };
         match input {
             Input::Tick => {}
@@ -216,6 +225,8 @@ impl<S: Store> Engine<S> {
             Input::ScanFailed(why) => self.scan_failed(why),
             Input::Rescan => self.watch.want_scan(self.now.mono_ms),
             Input::Done(id, outcome) => self.effect_done(id, outcome)?,
+            Input::Progress(id, bytes) => self.progress(id, bytes),
+            Input::Retry(item) => self.retry(item),
             Input::Wait(id) => self.wait_begins(id),
             Input::WaitCancelled(id) => self.wait_ends(id),
             Input::Delete(item) => self.person_deletes(item)?,
@@ -263,6 +274,7 @@ impl<S: Store> Engine<S> {
             self.watch.due_ms(),
             if self.stopped.is_none() { self.queue.due_ms(self.now.mono_ms) } else { u64::MAX },
             self.task_due_ms(),
+            self.lease_due_ms(),
             self.probe_due_ms(),
         ];
         due.into_iter().min().unwrap_or(u64::MAX).max(self.now.mono_ms + 1)

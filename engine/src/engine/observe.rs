@@ -357,7 +357,7 @@ impl<S: Store> Engine<S> {
         if stands || in_catalog || no_edit {
             return Ok(());
         }
-        if self.planted(Bug::LostAnswerThenSave) && self.queue.failures().contains_key(item) {
+        if self.planted(Bug::LostAnswerThenSave) && self.attempts.failure(item).is_some() {
             copy.line.clear();
         }
         if copy.line.len() >= LINE_LINKS_MAX {

@@ -60,7 +60,7 @@ impl<S: Store> Engine<S> {
     /// The right bytes are not under the row's object: the catalog is told, so that a holder brings them again.
     pub(super) fn found_unsound(&mut self, item: ItemId, object: ObjectId, why: String) -> Result<()> {
         self.tasks.remove(&item);
-        self.drop_claims(item)?;
+        self.withdraw_all_but(item, None)?;
         match self.row(&item)?.filter(|row| row.state == RowState::Active && row.object_name() == object) {
             Some(row) => {
                 self.doubts.unsound.insert(item, object);

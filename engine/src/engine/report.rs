@@ -76,6 +76,8 @@ pub struct Report {
     pub uploads_waiting: u64,
     /// Items that wait for a free slot to be downloaded.
     pub downloads_waiting: u64,
+    /// Items that are to be looked at again at a time: at most one time for each.
+    pub timers: u64,
     /// Items that are kept versions of others.
     pub versions: u64,
     /// Contents that this node fetched from the cloud, ever.
@@ -152,6 +154,7 @@ impl<S: Store> Engine<S> {
             unsettled: self.queue.unsettled() as u64,
             uploads_waiting: self.queue.waiting_for_slot(Slot::Upload) as u64,
             downloads_waiting: self.queue.waiting_for_slot(Slot::Download) as u64,
+            timers: self.queue.timers() as u64,
             versions: self.counts.kept.versions,
             cloud_fetches: self.counts.kept.cloud_fetches,
             catalog_away: self.feed.is_away(),
@@ -174,7 +177,7 @@ impl<S: Store> Engine<S> {
     }
 
     fn task_reports(&self) -> Vec<TaskReport> {
-        let failure = |item: &ItemId| self.queue.failures().get(item).map(|(_, why)| why.clone());
+        let failure = |item: &ItemId| self.attempts.failure(item).map(String::from);
         let running = self.tasks.iter().map(|(item, task)| TaskReport {
             item: *item,
             kind: task.job.name(),
@@ -186,14 +189,14 @@ impl<S: Store> Engine<S> {
             },
             error: failure(item),
         });
-        let failing = self.queue.failures().iter().filter(|(item, _)| !self.tasks.contains_key(item));
-        let failing = failing.map(|(item, (_, why))| TaskReport {
+        let failing = self.attempts.failures().filter(|(item, _)| !self.tasks.contains_key(item));
+        let failing = failing.map(|(item, why)| TaskReport {
             item: *item,
             kind: "retry",
             state: "waiting",
             effect: None,
             total_bytes: 0,
-            error: Some(why.clone()),
+            error: Some(why.into()),
         });
         running.chain(failing).collect()
     }

@@ -29,18 +29,15 @@ pub(super) struct Queue {
     fresh: Vec<ItemId>,
     /// Waiting for something else to happen; looked at again now and then.
     waiting: BTreeSet<ItemId>,
-    /// Waiting for a free slot of each kind.
-    slotless: [BTreeSet<ItemId>; Slot::ALL.len()],
+    /// Waiting for a free slot of each kind, those first in whose rendezvous we rank high: so members take different
+    /// items first.
+    slotless: [Timers; Slot::ALL.len()],
     /// Nothing to be done until a person or another client acts: does not keep anybody from resting.
     resting: BTreeMap<ItemId, String>,
     /// To be looked at again at a time.
     later: Timers,
-    /// Tasks that failed: how often, and why.
-    failures: BTreeMap<ItemId, (u32, String)>,
     /// Members that failed to give an item, until when.
     shunned: BTreeMap<(ItemId, ClientId), u64>,
-    /// Since when an item is wanted here.
-    wanted_ms: BTreeMap<ItemId, u64>,
     /// Items whose file was there and is gone, and whether our trash is still to be looked through for it.
     lost: BTreeMap<ItemId, bool>,
     sweep_ms: u64,
@@ -63,10 +60,6 @@ impl Slot {
 const ITEMS_PER_INPUT: usize = 256;
 /// How often waiting items are looked at again.
 const SWEEP_MS: u64 = 1_000;
-/// After so many failures in a row a task is parked...
-const FAILURES_MAX: u32 = 10;
-/// ...and tried again after this time.
-const PARKED_MS: u64 = 5 * 60_000;
 
 impl Queue {
     pub(super) fn load<S: Store>(tx: &Transaction<S>) -> Result<Self> {
@@ -85,7 +78,7 @@ impl Queue {
     /// Something about the item has changed: look at it.
     pub(super) fn ready(&mut self, item: ItemId) {
         self.waiting.remove(&item);
-        self.slotless.iter_mut().for_each(|items| _ = items.remove(&item));
+        self.slotless.iter_mut().for_each(|items| items.clear(&item));
         self.resting.remove(&item);
         self.later.clear(&item);
         if self.ready.insert(item) {
@@ -108,7 +101,7 @@ impl Queue {
     /// So many slots of a kind are free.
     fn wake_slotless(&mut self, kind: Slot, free: usize) {
         let items = &mut self.slotless[kind as usize];
-        self.ready.extend(std::iter::from_fn(|| items.pop_first()).take(free));
+        self.ready.extend(items.take_first(free));
     }
 
     pub(super) fn due_ms(&self, now_ms: u64) -> u64 {
@@ -122,7 +115,7 @@ impl Queue {
     /// Nothing is left to do but what somebody else must do.
     pub(super) fn is_empty(&self) -> bool {
         let later = self.later.items().all(|item| self.resting.contains_key(item));
-        let slotless = self.slotless.iter().all(BTreeSet::is_empty);
+        let slotless = self.slotless.iter().all(|items| items.len() == 0);
         self.ready.is_empty() && self.waiting.is_empty() && slotless && later
     }
 
@@ -136,8 +129,19 @@ impl Queue {
         self.later.set(item, until_ms);
     }
 
-    pub(super) fn wait_for_slot(&mut self, kind: Slot, item: ItemId) {
-        self.slotless[kind as usize].insert(item);
+    /// Waits for a slot; who has the lower place goes first.
+    pub(super) fn wait_for_slot(&mut self, kind: Slot, item: ItemId, place: u64) {
+        self.slotless[kind as usize].set(item, place);
+    }
+
+    /// See [`Timers::add`].
+    pub(super) fn also_later(&mut self, item: ItemId, at_ms: u64) {
+        self.later.add(item, at_ms);
+    }
+
+    /// How many items are to be looked at again at a time.
+    pub(super) fn timers(&self) -> usize {
+        self.later.len()
     }
 
     pub(super) fn waiting_for_slot(&self, kind: Slot) -> usize {
@@ -174,15 +178,6 @@ impl Queue {
         self.shunned.get(&(item, client)).is_some_and(|until| *until > now_ms)
     }
 
-    /// Since when the item is wanted here; from now on, if it was not.
-    pub(super) fn wanted_since_ms(&mut self, item: ItemId, now_ms: u64) -> u64 {
-        *self.wanted_ms.entry(item).or_insert(now_ms)
-    }
-
-    pub(super) fn succeeded(&mut self, item: &ItemId) {
-        self.failures.remove(item);
-    }
-
     pub(super) fn unsettled(&self) -> usize {
         self.marked.len()
     }
@@ -191,13 +186,7 @@ impl Queue {
         &self.resting
     }
 
-    pub(super) fn failures(&self) -> &BTreeMap<ItemId, (u32, String)> {
-        &self.failures
-    }
-
     fn forget(&mut self, item: &ItemId) {
-        self.failures.remove(item);
-        self.wanted_ms.remove(item);
         self.lost.remove(item);
     }
 }
@@ -207,6 +196,7 @@ impl<S: Store> Engine<S> {
     pub(super) fn settle_some(&mut self) -> Result<()> {
         let now_ms = self.now.mono_ms;
         self.task_timers()?;
+        self.tend_claims()?;
         for item in self.queue.later.due(now_ms) {
             self.queue.ready(item);
         }
@@ -247,8 +237,6 @@ impl<S: Store> Engine<S> {
     }
 
     fn settle_item(&mut self, item: ItemId) -> Result<()> {
-        // No task is under way: a claim that is left is one of an earlier life, or of a task that came to nothing.
-        self.drop_claims(item)?;
         // A verdict that only changes what we know is followed by another look; four are more than any item needs.
         if self.restoring.holds_back() {
             self.wait(item, Reason::CatalogUnknown);
@@ -265,11 +253,28 @@ impl<S: Store> Engine<S> {
             }
             let verdict = self.verdict(&item, &entry, row.as_ref())?;
             if !self.act(item, entry, row, verdict)? {
-                return Ok(());
+                return self.drop_idle_claims(item, verdict);
             }
         }
         self.queue.waiting.insert(item);
         Ok(())
+    }
+
+    /// A claim without a task is one of an earlier life, which goes on where it is still asked for, or of a task that
+    /// came to nothing: that is void.
+    fn drop_idle_claims(&mut self, item: ItemId, verdict: Verdict) -> Result<()> {
+        let asked_for = matches!(
+            verdict,
+            Verdict::Download
+                | Verdict::Upload
+                | Verdict::Complete
+                | Verdict::UploadAgain
+                | Verdict::Wait(Reason::FileUnknown | Reason::CatalogUnknown)
+        );
+        match asked_for || self.tasks.contains_key(&item) {
+            true => Ok(()), // seen to where those begin
+            false => self.withdraw_all_but(item, None),
+        }
     }
 
     fn verdict(&mut self, item: &ItemId, entry: &Entry, row: Option<&CatalogRow>) -> Result<Verdict> {
@@ -327,7 +332,7 @@ impl<S: Store> Engine<S> {
     /// Acts on a verdict; true if the item is to be looked at again at once.
     fn act(&mut self, item: ItemId, entry: Entry, row: Option<CatalogRow>, verdict: Verdict) -> Result<bool> {
         match verdict {
-            Verdict::Settled | Verdict::Record => self.settled(item),
+            Verdict::Settled | Verdict::Record => self.settled(item)?,
             Verdict::Wait(reason) => self.wait(item, reason),
             Verdict::Hold(question) => self.ask_person(item, question),
             Verdict::Adopt(base) => {
@@ -343,7 +348,7 @@ impl<S: Store> Engine<S> {
                 match row {
                     // Not settled before its objects and its row are gone.
                     Some(row) => self.kill_or_wait(item, &row)?,
-                    None => self.settled(item),
+                    None => self.settled(item)?,
                 }
             }
             Verdict::NewItem => {
@@ -370,13 +375,16 @@ impl<S: Store> Engine<S> {
         Ok(false)
     }
 
-    fn settled(&mut self, item: ItemId) {
+    fn settled(&mut self, item: ItemId) -> Result<()> {
         self.queue.forget(&item);
         self.doubts.forget(&item);
         self.forget_found(&item);
+        self.attempts_over(&item);
+        self.unwant(&item)?;
         if self.queue.marked.remove(&item) {
             self.tx.remove(Table::Unsettled, item.0.to_vec());
         }
+        Ok(())
     }
 
     fn wait(&mut self, item: ItemId, reason: Reason) {
@@ -446,7 +454,7 @@ impl<S: Store> Engine<S> {
         let Some(held) = entry.copy.as_ref().and_then(|copy| copy.held.clone()) else { return Ok(()) };
         let stat = self.tracked(&held.path)?.map(|tracked| tracked.stat).unwrap_or_default();
         self.drop_copy(item, entry, None)?;
-        self.settled(item);
+        self.settled(item)?;
         self.saw_new_file(held.path, held.content, stat)
     }
 
@@ -485,22 +493,5 @@ impl<S: Store> Engine<S> {
             self.queue.later(item, at_ms);
         }
         Ok(())
-    }
-
-    /// A task has failed: again later, each time later, and after the last time much later.
-    pub(super) fn failed(&mut self, item: ItemId, why: String) {
-        let (count, text) = self.queue.failures.entry(item).or_default();
-        *count += 1;
-        *text = why.clone();
-        let count = *count;
-        if count >= FAILURES_MAX {
-            self.queue.failures.remove(&item);
-            self.queue.rest(item, &format!("parked: {why}"), self.now.mono_ms + PARKED_MS);
-            self.event(Event::Parked(item, why));
-        } else {
-            let delay_ms = 250u64 << count.min(7);
-            self.queue.later(item, self.now.mono_ms + delay_ms);
-            self.event(Event::Failing(item, why));
-        }
     }
 }

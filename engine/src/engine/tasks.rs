@@ -61,6 +61,8 @@ pub(super) struct Upload {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum UploadStep {
+    /// A claim is staked: listen for others before the work begins.
+    Listen,
     Intend,
     Put,
     Commit,
@@ -73,6 +75,8 @@ pub(super) struct Download {
     pub(super) path: MediaPath,
     pub(super) expected: Option<Content>,
     pub(super) known: Vec<Content>,
+    /// The file of this cache that has the content already, where that is where it comes from.
+    pub(super) lender: Option<MediaPath>,
     pub(super) step: DownloadStep,
 }
 
@@ -80,6 +84,8 @@ pub(super) struct Download {
 pub(super) enum DownloadStep {
     /// Look in our own trash.
     Untrash,
+    /// Take it from another file of this cache.
+    Borrow,
     /// Get it from a member.
     Fetch(ClientId),
     /// A claim is staked: listen for others before the work begins.
@@ -129,12 +135,14 @@ impl Job {
     pub(super) fn state(&self) -> &'static str {
         match self {
             Job::Upload(upload) => match upload.step {
+                UploadStep::Listen => "claiming",
                 UploadStep::Intend => "registering",
                 UploadStep::Put => "sending",
                 UploadStep::Commit => "committing",
             },
             Job::Download(download) => match download.step {
                 DownloadStep::Untrash => "looking in trash",
+                DownloadStep::Borrow => "copying from another file",
                 DownloadStep::Fetch(_) => "fetching from a member",
                 DownloadStep::Listen => "claiming",
                 DownloadStep::Get => "fetching from the cloud",
@@ -148,17 +156,22 @@ impl Job {
 impl<S: Store> Engine<S> {
     /// Begins a task with its first effect.
     pub(super) fn begin(&mut self, item: ItemId, content: Content, job: Job) {
+        self.claiming.work.remove(&item);
         self.tasks.insert(item, Task { job, content, effect: None, until_ms: None });
         self.next_step(item);
     }
 
     /// Orders the effect of a task's present step.
     pub(super) fn next_step(&mut self, item: ItemId) {
+        if !self.may_go_on(&item) {
+            return;
+        }
         let Some(task) = self.tasks.get(&item) else { return };
         let content = task.content;
         let effect = match &task.job {
             Job::Import => return, // ordered where it begins: it needs the row that it makes
             Job::Upload(upload) => match upload.step {
+                UploadStep::Listen => return,
                 UploadStep::Intend => Effect::Intend(upload.object),
                 UploadStep::Put => Effect::Put { object: upload.object, path: upload.path.clone() },
                 UploadStep::Commit => Effect::Commit(Box::new(upload.commit.clone())),
@@ -207,7 +220,7 @@ impl<S: Store> Engine<S> {
     pub(super) fn has_slot(&mut self, kind: Slot, item: ItemId) -> bool {
         let free = self.free_slots(kind) > 0;
         if !free {
-            self.queue.wait_for_slot(kind, item);
+            self.queue.wait_for_slot(kind, item, 0);
         }
         free
     }
@@ -215,18 +228,21 @@ impl<S: Store> Engine<S> {
     /// Ends a task: the item is looked at again.
     pub(super) fn end(&mut self, item: ItemId) {
         self.tasks.remove(&item);
+        self.claiming.work.remove(&item);
+        self.attempt_was_none(item);
         self.queue.ready(item);
     }
 
     pub(super) fn end_well(&mut self, item: ItemId) {
-        self.queue.succeeded(&item);
+        self.attempts_over(&item);
         self.end(item);
     }
 
     /// Ends a task that failed: it is tried again later, and until then others may.
     pub(super) fn end_badly(&mut self, item: ItemId, why: String) -> Result<()> {
         self.tasks.remove(&item);
-        self.drop_claims(item)?;
+        self.claiming.work.remove(&item);
+        self.withdraw_all_but(item, None)?;
         self.failed(item, why);
         Ok(())
     }
@@ -246,7 +262,10 @@ impl<S: Store> Engine<S> {
             .map(|(item, _)| *item)
             .collect();
         for item in due {
-            self.listened(item)?;
+            match self.tasks.get(&item).map(|task| &task.job) {
+                Some(Job::Upload(_)) => self.upload_listened(item)?,
+                _ => self.listened(item)?,
+            }
         }
         Ok(())
     }
@@ -260,6 +279,9 @@ impl<S: Store> Engine<S> {
         task.effect = None;
         let (job, content) = (task.job.clone(), task.content);
         self.touch_paths_of(&job);
+        if self.broken_off(item, &job, &outcome)? {
+            return Ok(());
+        }
         match outcome {
             Outcome::Failed(why) => return self.step_failed(item, &job, why),
             // Not the source's fault: no other source would do better.

@@ -18,6 +18,23 @@ impl Timers {
         self.by_time.insert((at_ms, item));
     }
 
+    /// A second time for an item, which nothing clears: only a planted defect wants that.
+    pub(super) fn add(&mut self, item: ItemId, at_ms: u64) {
+        self.by_time.insert((at_ms, item));
+    }
+
+    /// How many times are kept.
+    pub(super) fn len(&self) -> usize {
+        self.by_time.len()
+    }
+
+    /// Takes out the first so many items.
+    pub(super) fn take_first(&mut self, count: usize) -> Vec<ItemId> {
+        let items: Vec<_> = self.by_time.iter().take(count).map(|(_, item)| *item).collect();
+        items.iter().for_each(|item| self.clear(item));
+        items
+    }
+
     pub(super) fn clear(&mut self, item: &ItemId) {
         if let Some(at_ms) = self.by_item.remove(item) {
             self.by_time.remove(&(at_ms, *item));

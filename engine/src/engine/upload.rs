@@ -7,7 +7,10 @@ use super::observe::Tracked;
 use super::settling::Slot;
 use super::tasks::{Job, Task, Upload, UploadStep, short};
 use super::{Engine, Result, Waiter};
-use crate::catalog::{CatalogRow, ChainLink, Commit, Committed, Created, NewItem, Refusal, Revision};
+use crate::catalog::{
+    CatalogRow, ChainLink, Commit, Committed, Created, NewItem, Refusal, Revision, RowState,
+};
+use crate::claims;
 use crate::content::Content;
 use crate::entry::{Claim, Copy, Entry, TaskKind};
 use crate::ids::{ItemId, ObjectId};
@@ -85,12 +88,28 @@ impl<S: Store> Engine<S> {
         mut entry: Entry,
         row: Option<CatalogRow>,
     ) -> Result<()> {
-        let (Some(row), Some(copy)) = (row, &mut entry.copy) else { return Ok(()) };
-        let Some(held) = copy.held.clone() else { return Ok(()) };
+        let held = entry.copy.as_ref().and_then(|copy| copy.held.clone());
+        let (Some(row), Some(held)) = (row, held) else { return Ok(()) };
         if !self.has_slot(Slot::Upload, item) {
             return Ok(());
         }
         let content = held.content;
+        if self.is_parked(item, &content) {
+            return self.withdraw_all_but(item, None);
+        }
+        let ours = match row.state {
+            RowState::Pending { owner } => owner == self.config.me,
+            _ => !content.same_as(&row.content),
+        };
+        let claim = match self.upload_turn(item, &entry, &row, &content, !ours)? {
+            Ok(claim) => claim,
+            Err(at_ms) => {
+                self.queue.later(item, at_ms);
+                return self.withdraw_all_but(item, None);
+            }
+        };
+        let Some(copy) = &mut entry.copy else { return Ok(()) };
+        let contested = !ours;
         let unchanged = content.same_as(&row.content);
         if !unchanged && !copy.line.last().is_some_and(|link| link.content.same_as(&content)) {
             copy.line.push(ChainLink { revision: Revision(self.dot_for(&item)), content });
@@ -104,23 +123,89 @@ impl<S: Store> Engine<S> {
             line,
             object: object.id,
             generation,
-            claim_epoch: self.next_item_epoch(&row)?,
+            claim_epoch: claim.epoch,
             catalog_epoch: self.feed.position().epoch,
             author: self.config.me,
         };
-        entry.claims = vec![Claim {
-            task: TaskKind::Upload,
-            target: content,
-            epoch: commit.claim_epoch,
-            seen: Vec::new(),
-            started: true,
-            progress: 0,
-            attempts: 1,
-        }];
         self.stage(item, entry);
-        let upload = Upload { commit, object, path: held.path, step: UploadStep::Intend };
+        let upload = Upload { commit, object, path: held.path, step: UploadStep::Listen };
         self.begin(item, content, Job::Upload(Box::new(upload)));
+        self.claim_upload(item, content, claim, contested)
+    }
+
+    /// Stakes our claim to bring a content to the cloud. Where another could do the same, others are listened for first.
+    fn claim_upload(&mut self, item: ItemId, content: Content, claim: Claim, contested: bool) -> Result<()> {
+        let standing = claim.started;
+        self.stake(item, claim, contested)?;
+        if contested && !standing {
+            self.listen(item);
+            return Ok(());
+        }
+        self.begin_sending(item, content)
+    }
+
+    /// We have listened: the winner begins, the others withdraw.
+    pub(super) fn upload_listened(&mut self, item: ItemId) -> Result<()> {
+        let Some(task) = self.tasks.get_mut(&item) else { return Ok(()) };
+        task.until_ms = None;
+        let content = task.content;
+        if !self.wins(&item, TaskKind::Upload, &content)? {
+            self.withdraw_all_but(item, None)?;
+            self.end(item);
+            return Ok(());
+        }
+        self.begin_sending(item, content)
+    }
+
+    fn begin_sending(&mut self, item: ItemId, content: Content) -> Result<()> {
+        self.start_claimed(item, TaskKind::Upload, content)?;
+        if let Some(Job::Upload(upload)) = self.tasks.get_mut(&item).map(|task| &mut task.job) {
+            upload.step = UploadStep::Intend;
+        }
+        self.next_step(item);
         Ok(())
+    }
+
+    /// Until when somebody else brings the content to the cloud, or goes first; and our claim, if nobody does.
+    fn upload_turn(
+        &mut self,
+        item: ItemId,
+        entry: &Entry,
+        row: &CatalogRow,
+        content: &Content,
+        contested: bool,
+    ) -> Result<std::result::Result<Claim, u64>> {
+        let (task, now_ms) = (TaskKind::Upload, self.now.mono_ms);
+        let scope = self.want(item, task, content)?;
+        let rivals = self.rivals(&item, task, content)?;
+        let ours = entry.claim(task, content).cloned();
+        let row_epoch = if self.planted(Bug::LeftoverEpoch) { 0 } else { row.claim_epoch };
+        if let Some(ours) = ours.filter(|ours| ours.epoch >= row_epoch)
+            && self.wins(&item, task, content)?
+        {
+            return Ok(Ok(ours));
+        }
+        let others: Vec<_> = rivals.iter().map(|rival| rival.void_ms).collect();
+        self.claiming.block(&scope, others.iter().max().copied(), now_ms);
+        if let Some(until_ms) = others.into_iter().min() {
+            return Ok(Err(until_ms));
+        }
+        if contested {
+            let live = self.live();
+            let turn = claims::turn(&self.config.me, &live, &content.key());
+            let at_ms = self
+                .claiming
+                .wanted_since_ms(&scope)
+                .saturating_add(claims::turn_ms(turn, self.config.listen_ms));
+            if now_ms < at_ms {
+                return Ok(Err(at_ms));
+            }
+        }
+        // The epoch belongs to the item: one above the row's and every claim seen for it, whatever the content.
+        let entries = self.entries(&item)?;
+        let seen = entries.iter().flat_map(|entry| &entry.entry.claims).filter(|claim| claim.task == task);
+        let floor = seen.map(|claim| claim.epoch).max().unwrap_or(0).max(row_epoch);
+        Ok(Ok(self.new_claim(task, *content, floor)?))
     }
 
     pub(super) fn upload_done(&mut self, item: ItemId, mut upload: Upload, outcome: Outcome) -> Result<()> {
@@ -219,15 +304,6 @@ impl<S: Store> Engine<S> {
             (row.revision, row.content) = (last.revision, last.content);
             let change = crate::catalog::FeedChange::Row(Box::new(row));
             self.tx.put(crate::store::Table::Rows, item.0.to_vec(), crate::codec::encode(&change)?);
-        }
-        Ok(())
-    }
-
-    pub(super) fn drop_claims(&mut self, item: ItemId) -> Result<()> {
-        let mut entry = self.own_entry(&item)?;
-        if !entry.claims.is_empty() {
-            entry.claims.clear();
-            self.stage(item, entry);
         }
         Ok(())
     }

@@ -4,12 +4,13 @@ use super::Scans;
 use super::effects::Effects;
 use super::events::Events;
 use crate::output::Failure;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tcat_engine::batch::Keys;
 use tcat_engine::engine::{Config, Engine, EngineError};
-use tcat_engine::ports::{Input, Now, Output};
+use tcat_engine::ports::{EffectId, Input, Now, Output};
 use tcat_net::NetHandle;
 use tcat_storage::node_database::NodeDatabase;
 use tcat_storage::platform::monotonic_ms;
@@ -103,6 +104,8 @@ pub(super) struct Driver {
     engine: NodeEngine,
     handle: EngineHandle,
     outside: Outside,
+    /// Breaks an effect off; closed once it is over.
+    under_way: BTreeMap<EffectId, oneshot::Sender<()>>,
     wake_at_ms: u64,
 }
 
@@ -129,7 +132,7 @@ impl Driver {
                 "restore the node database from a backup, or move it away and join anew",
             )
         })?;
-        let driver = Driver { engine, handle, outside, wake_at_ms: 0 };
+        let driver = Driver { engine, handle, outside, under_way: BTreeMap::new(), wake_at_ms: 0 };
         let thread =
             std::thread::Builder::new().name("engine".into()).spawn(move || driver.run(commands, failed));
         thread.map_err(|error| Failure::new("cannot run", error, "free some memory and start it again"))
@@ -178,12 +181,20 @@ impl Driver {
                 },
                 Output::Effect(id, effect) => {
                     let (effects, engine) = (Arc::clone(&self.outside.effects), self.handle.clone());
+                    let (cancel, cancelled) = oneshot::channel();
+                    self.under_way.retain(|_, cancel| !cancel.is_closed());
+                    self.under_way.insert(id, cancel);
                     self.outside.tokio.spawn(async move {
-                        let outcome = effects.perform(id, effect).await;
+                        let outcome = effects.perform_watched(id, effect, cancelled, &engine).await;
                         let _ = engine.input(Input::Done(id, outcome)).await;
                     });
                 }
                 Output::Drop(client) => self.outside.net.disconnect(client),
+                Output::Cancel(id) => {
+                    if let Some(cancel) = self.under_way.remove(&id) {
+                        let _ = cancel.send(());
+                    }
+                }
                 Output::ScanAll => self.outside.scans.scan_all(),
                 Output::Look(paths) => self.outside.scans.look(paths),
                 Output::Rested(id) => self.outside.events.rested(id),

@@ -1,5 +1,6 @@
 //! Doing what the engine orders, one storage or network call each, and telling how it ended.
 
+use super::driver::EngineHandle;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use tcat_engine::ids::{ClientId, ObjectId};
 use tcat_engine::observation::FileStat;
 use tcat_engine::outboard::Outboard;
 use tcat_engine::paths::MediaPath;
-use tcat_engine::ports::{Effect, EffectId, Object, Outcome, Publish};
+use tcat_engine::ports::{Effect, EffectId, Input, Object, Outcome, Publish};
 use tcat_net::{FetchError, NetHandle};
 use tcat_storage::cache_folder::{
     self, CacheFolder, Expected, FolderError, Moved as FileMoved, Published, SetAside, Trashed,
@@ -21,10 +22,13 @@ use tcat_storage::catalog::{Catalog, CatalogError, Intended};
 use tcat_storage::client_database::ClientDatabase;
 use tcat_storage::hashing::hash_file;
 use tcat_storage::objects::{ObjectError, Objects};
+use tokio::sync::oneshot;
 
 /// How often, and how long apart, a busy member is asked again before another source is looked for.
 const BUSY_ATTEMPTS_MAX: u32 = 600;
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
+/// How often the engine is told how many bytes a transfer has moved.
+const PROGRESS_PAUSE: Duration = Duration::from_millis(500);
 
 /// What effects are done with.
 pub(super) struct Effects {
@@ -56,7 +60,7 @@ impl Moved {
         counter
     }
 
-    fn end(&self, id: EffectId) {
+    pub(super) fn end(&self, id: EffectId) {
         self.lock().remove(&id);
     }
 
@@ -104,8 +108,43 @@ fn answered<T, E: std::fmt::Display>(answer: Result<T, E>, outcome: impl FnOnce(
 }
 
 impl Effects {
+    /// Does one effect; the engine hears of a transfer's bytes now and then while they move, and it is broken off when
+    /// `cancelled` is. What has begun in the folder is not broken off: it ends by itself, and soon.
+    pub(super) async fn perform_watched(
+        &self,
+        id: EffectId,
+        effect: Effect,
+        cancelled: oneshot::Receiver<()>,
+        engine: &EngineHandle,
+    ) -> Outcome {
+        if !matches!(effect, Effect::Get { .. } | Effect::Put { .. }) {
+            return self.perform(id, effect).await;
+        }
+        let mut performing = std::pin::pin!(self.perform(id, effect));
+        let mut cancelled = std::pin::pin!(cancelled);
+        let mut told_bytes = 0;
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut performing => return outcome,
+                Ok(()) = &mut cancelled => {
+                    self.moved.end(id);
+                    return failed("broken off: another member does it, or the claim on it was lost");
+                }
+                () = tokio::time::sleep(PROGRESS_PAUSE) => {
+                    let bytes = self.moved.bytes_of(id);
+                    if bytes > told_bytes {
+                        told_bytes = bytes;
+                        // An engine that has stopped wants to know nothing more.
+                        let _ = engine.input(Input::Progress(id, bytes)).await;
+                    }
+                }
+            }
+        }
+    }
+
     /// Does one effect.
-    pub(super) async fn perform(&self, id: EffectId, effect: Effect) -> Outcome {
+    async fn perform(&self, id: EffectId, effect: Effect) -> Outcome {
         match effect {
             Effect::ReadFeed { after, limit } => self.read_feed(after, limit).await,
             Effect::VisitRoster(visit) => answered(self.catalog.visit_roster(&visit).await, Outcome::Roster),
@@ -121,6 +160,9 @@ impl Effects {
             Effect::Get { object, content } => self.get(id, object, content).await,
             Effect::Fetch { from, content, check_md5 } => self.fetch(id, from, content, check_md5).await,
             Effect::Untrash { content } => self.in_folder(move |folder| untrash(folder, &content)).await,
+            Effect::Borrow { path, content } => {
+                self.in_folder(move |folder| borrow(folder, &path, &content)).await
+            }
             Effect::Publish(publish) => self.publish(publish).await,
             Effect::Trash { path, content } => {
                 self.in_folder(move |folder| trash(folder, &path, &content)).await
@@ -302,12 +344,33 @@ fn untrash(folder: &CacheFolder, content: &Content) -> Result<Outcome, FolderErr
     if let Err(error) = copied {
         return Ok(failed(format!("{}: cannot be copied from trash: {error}; check the disk", entry.path)));
     }
-    match hash_file(&partial, &|| false) {
+    keep_if_it_is(folder, &partial, content)
+}
+
+/// A copied partial file counts only as what it was copied for.
+fn keep_if_it_is(folder: &CacheFolder, partial: &Path, content: &Content) -> Result<Outcome, FolderError> {
+    match hash_file(partial, &|| false) {
         Ok(hashed) if hashed.content.same_as(content) => Ok(done(None)),
         _ => {
             folder.remove_partial(content.key())?;
             Ok(Outcome::Missing)
         }
+    }
+}
+
+/// Copies another file of this cache. Whatever it has become meanwhile, only the content asked for counts.
+fn borrow(folder: &CacheFolder, path: &MediaPath, content: &Content) -> Result<Outcome, FolderError> {
+    let partial = folder.partial(content.key());
+    let copied = tcat_storage::platform::open_beneath(folder.root(), path)
+        .and_then(|mut lender| {
+            let mut file = fs::File::create(&partial)?;
+            std::io::copy(&mut lender, &mut file)
+        })
+        .and_then(|_| tcat_storage::platform::sync_file(&partial));
+    match copied {
+        Ok(()) => keep_if_it_is(folder, &partial, content),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Outcome::Missing),
+        Err(error) => Ok(failed(format!("{path}: cannot be copied: {error}; check the disk"))),
     }
 }
 
