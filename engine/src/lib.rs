@@ -16,6 +16,7 @@ pub mod outboard;
 pub mod paths;
 pub mod planted;
 pub mod ports;
+pub mod publishing;
 pub mod settle;
 pub mod store;
 pub mod transaction;

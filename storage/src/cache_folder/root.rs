@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use tcat_engine::ids::{ClientId, WorkgroupId};
 use tcat_engine::paths::OWN_FOLDER;
+pub use tcat_engine::publishing::Abilities;
 
 const MARKER: &str = "root.toml";
 const MARKER_VERSION: u32 = 1;
@@ -31,17 +32,6 @@ pub struct Marker {
     pub client: ClientId,
     /// Where that client's home is: for people who find the folder.
     pub home: String,
-}
-
-/// What a file system can do, as really tried in `.tcat/tmp`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Abilities {
-    /// Two names can be exchanged at once.
-    pub exchange: bool,
-    /// A file can be renamed without the danger of replacing another.
-    pub no_replace: bool,
-    /// `a` and `A` are one name.
-    pub ignores_case: bool,
 }
 
 /// Why a folder cannot be this node's media folder now.
