@@ -8,6 +8,7 @@
 
 pub mod catalog;
 pub mod faults;
+pub mod file_system;
 pub mod folder;
 pub mod random;
 pub mod verdict;

@@ -6,9 +6,11 @@
 //! first other file has its name, and is removed after the last one has lost it. So a journal without other files
 //! that was torn by a crash announces nothing that was begun. It ends in a digest, by which a torn one is recognised.
 
+use super::TrashPlace;
 use crate::codec;
 use crate::content::Content;
 use crate::ids::{ItemId, from_hex, hex};
+use crate::observation::FileStat;
 use crate::paths::MediaPath;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -57,12 +59,12 @@ impl Stem {
 
     /// Of a move from one path to another.
     pub fn of_move(from: &MediaPath, to: &MediaPath) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key("tcat 1 name of a move");
-        for path in [from, to] {
-            hasher.update(&(path.as_str().len() as u64).to_le_bytes());
-            hasher.update(path.as_str().as_bytes());
-        }
-        Self(format!("move-{}", hasher.finalize().to_hex().split_at(32).0))
+        Self(format!("move-{}", digest_of("tcat 1 name of a move", &[from, to])))
+    }
+
+    /// Of a file on its way to trash.
+    pub fn of_trash(path: &MediaPath) -> Self {
+        Self(format!("trash-{}", digest_of("tcat 1 name of a trashing", &[path])))
     }
 
     /// The name of the file that plays `role`.
@@ -86,13 +88,22 @@ impl fmt::Display for Stem {
     }
 }
 
+fn digest_of(context: &'static str, paths: &[&MediaPath]) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    for path in paths {
+        hasher.update(&(path.as_str().len() as u64).to_le_bytes());
+        hasher.update(path.as_str().as_bytes());
+    }
+    hasher.finalize().to_hex().split_at(32).0.to_owned()
+}
+
 fn is_stem(text: &str) -> bool {
     let is_hex = |part: &str| from_hex::<16>(part).is_ok_and(|bytes| hex(&bytes) == part);
     let is_content = |part: &str| {
         part.split_once('-')
             .is_some_and(|(md5, size)| is_hex(md5) && size.parse().is_ok_and(|n: u64| n.to_string() == size))
     };
-    if let Some(digest) = text.strip_prefix("move-") {
+    if let Some(digest) = text.strip_prefix("move-").or_else(|| text.strip_prefix("trash-")) {
         return is_hex(digest);
     }
     match text.split('.').collect::<Vec<_>>()[..] {
@@ -122,6 +133,25 @@ pub struct PublishJournal {
     pub expected: Content,
     /// The content itself and later ones of its chain, oldest first.
     pub known: Vec<Content>,
+    /// The file at the path, when the journal was written.
+    pub there: Option<FileStat>,
+    /// Where the expected file is to lie in trash.
+    pub trash: TrashPlace,
+}
+
+/// A file on its way to trash.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TrashJournal {
+    /// Where it was.
+    pub path: MediaPath,
+    /// Its content.
+    pub expected: Content,
+    /// Its stat, when that was confirmed.
+    pub there: FileStat,
+    /// Where it is to lie in trash.
+    pub trash: TrashPlace,
+    /// Who stands in the name of a version that is kept beside.
+    pub author_name: String,
 }
 
 /// A rename through a temporary name.
@@ -140,6 +170,8 @@ pub enum Journal {
     Publish(Box<PublishJournal>),
     /// A rename.
     Move(MoveJournal),
+    /// Into trash.
+    Trash(TrashJournal),
 }
 
 /// Why bytes are no journal.
@@ -197,6 +229,7 @@ impl Journal {
         match self {
             Self::Publish(journal) => vec![&journal.path],
             Self::Move(journal) => vec![&journal.from, &journal.to],
+            Self::Trash(journal) => vec![&journal.path],
         }
     }
 }
@@ -215,7 +248,7 @@ mod tests {
         let stem =
             Stem::of_publish(ItemId([1; 16]), &content(0xab), &Content { size: u64::MAX, ..content(1) });
         let path = MediaPath::parse("a b/é.jpg").unwrap();
-        for stem in [stem.clone(), Stem::of_move(&path, &path)] {
+        for stem in [stem.clone(), Stem::of_move(&path, &path), Stem::of_trash(&path)] {
             for (role, _) in ROLES {
                 assert_eq!(Stem::parse(&stem.name(role)), Some((stem.clone(), role)));
                 assert_eq!(Stem::parse(&stem.name(role).to_uppercase()), None);
@@ -239,6 +272,8 @@ mod tests {
             target: content(1),
             expected: content(2),
             known: vec![content(1), content(3)],
+            there: Some(FileStat::default()),
+            trash: TrashPlace { day: "2026-02-28".into(), path: MediaPath::parse("a b/é(1).jpg").unwrap() },
         };
         let [from, to] = ["a", "b"].map(|text| MediaPath::parse(text).unwrap());
         for journal in [Journal::Publish(Box::new(publish)), Journal::Move(MoveJournal { from, to })] {

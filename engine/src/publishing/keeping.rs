@@ -19,17 +19,35 @@ pub struct Kept {
     pub stat: FileStat,
 }
 
-/// Moves a file to the trash of `day`, under `path` or the next free name; `None` if it is gone.
+/// A free name in the trash of `day` for a file of this path: nobody but tcat takes names there.
+pub(super) fn free_in_trash<P: Plants>(
+    steps: &mut Steps<'_, P>,
+    path: &MediaPath,
+    day: &str,
+) -> Run<TrashPlace> {
+    let below = trash_folders(steps, path, day)?;
+    for n in 0..NAMES_MAX {
+        let path = if n == 0 { below.clone() } else { below.numbered(n) };
+        let place = TrashPlace { day: day.to_owned(), path };
+        if steps.look(&Place::Trash(place.clone()), "looked for a name in trash")?.is_none() {
+            return Ok(place);
+        }
+    }
+    fail(Failure::NoFreeName(path.to_string()))
+}
+
+/// Moves a file to trash, to this place or, if that was taken meanwhile, the next free name; `None` if it is gone.
 pub(super) fn to_trash<P: Plants>(
     steps: &mut Steps<'_, P>,
     from: &Place,
-    path: &MediaPath,
-    day: &str,
+    wanted: &TrashPlace,
 ) -> Run<Option<Kept>> {
-    let below = trash_folders(steps, path, day)?;
+    if steps.make_trash_folders(&Place::Trash(wanted.clone()))?.is_some() {
+        return fail(Failure::Restless(wanted.path.to_string()));
+    }
     for n in 0..NAMES_MAX {
-        let numbered = if n == 0 { below.clone() } else { below.numbered(n) };
-        let place = TrashPlace { day: day.to_owned(), path: numbered };
+        let path = if n == 0 { wanted.path.clone() } else { wanted.path.numbered(n) };
+        let place = TrashPlace { day: wanted.day.clone(), path };
         let there = Place::Trash(place.clone());
         match steps.rename(from, &there, "trashed")? {
             Renamed::Done => {
@@ -43,7 +61,7 @@ pub(super) fn to_trash<P: Plants>(
         let looked = steps.look(&there, "in trash")?;
         return Ok(looked.map(|looked| Kept { place, stat: looked.stat }));
     }
-    fail(Failure::NoFreeName(path.to_string()))
+    fail(Failure::NoFreeName(wanted.path.to_string()))
 }
 
 /// The path under the day whose folders there are now. A file that was trashed under a folder's name makes the folder

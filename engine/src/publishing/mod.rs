@@ -26,18 +26,19 @@ mod steps;
 mod swap;
 mod trash;
 
-pub use journal::{Journal, JournalError, MoveJournal, PublishJournal, Role, Stem};
+pub use journal::{Journal, JournalError, MoveJournal, PublishJournal, Role, Stem, TrashJournal};
 pub use keeping::Kept;
 pub use moves::{MoveFile, MoveThrough, Moved, SetAside, SetAsideEnd};
 pub use publish::{Publish, Published};
 pub use recover::{Finish, Recovered, SecondName, Unexplained, journals_of, second_names_of, unexplained_of};
 pub use steps::{Act, Failure, Machine, Next, Step};
-pub use trash::{KeepChanged, KeptChanged, Restore, Restored, Trash, TrashEnd};
+pub use trash::{KeepChanged, KeptChanged, Restore, Restored, Trash, TrashEnd, looks_written};
 
 use crate::content::Content;
 use crate::ids::{from_hex, hex};
 use crate::observation::FileStat;
 use crate::paths::MediaPath;
+use serde::{Deserialize, Serialize};
 
 /// How often a step is tried again that another program got in the way of.
 pub const ATTEMPTS_MAX: u32 = 16;
@@ -57,7 +58,7 @@ pub enum Place {
 }
 
 /// A name in trash.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct TrashPlace {
     /// The day on which it got there, as `2026-02-28`, in UTC.
     pub day: String,

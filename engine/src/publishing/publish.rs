@@ -5,10 +5,11 @@
 //! only if it is free. Not here: the exchange itself (`swap`).
 
 use super::journal::{Journal, KNOWN_MAX, PublishJournal, Role, Stem};
+use super::keeping::free_in_trash;
 use super::recover::finish;
 use super::steps::{Act, Halt, Renamed, Run, Steps, fail};
 use super::swap::{Disposed, Swap};
-use super::{ATTEMPTS_MAX, Failure, FileKind, Kept, Looked, Place};
+use super::{ATTEMPTS_MAX, Failure, FileKind, Kept, Looked, Place, TrashPlace};
 use crate::content::Content;
 use crate::ids::ItemId;
 use crate::observation::FileStat;
@@ -119,8 +120,9 @@ impl Publish {
         let before = self.whole_partial(steps)?;
         let place = Place::Media(self.path.clone());
         steps.make_folders(&place)?;
-        steps.look_at_file(&place, "looked at the place")?;
-        let journal = self.journal(expected);
+        let there = steps.look_at_file(&place, "looked at the place")?;
+        let trash = free_in_trash(steps, &self.path, &self.day)?;
+        let journal = self.journal(expected, there.map(|there| there.stat), trash);
         let late = steps.planted(Bug::JournalAfterMove);
         let published = self.swap(steps, &stem, &journal, &before, late);
         if let Err(Halt::Failed(failure)) = published {
@@ -135,7 +137,7 @@ impl Publish {
         Ok(published)
     }
 
-    fn journal(&self, expected: &Content) -> PublishJournal {
+    fn journal(&self, expected: &Content, there: Option<FileStat>, trash: TrashPlace) -> PublishJournal {
         let skip = self.known.len().saturating_sub(KNOWN_MAX);
         PublishJournal {
             item: self.item,
@@ -147,6 +149,8 @@ impl Publish {
             target: self.content,
             expected: *expected,
             known: self.known.iter().skip(skip).copied().collect(),
+            there,
+            trash,
         }
     }
 
@@ -159,7 +163,7 @@ impl Publish {
         ours: &Looked,
         late: bool,
     ) -> Run<Published> {
-        let swap = Swap { journal, stem, day: &self.day };
+        let swap = Swap { journal, stem };
         let mut kept_as = Vec::new();
         write_journal(steps, stem, || Journal::Publish(Box::new(journal.clone())), !late)?;
         swap.name_ours(steps)?;

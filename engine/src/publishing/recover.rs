@@ -9,10 +9,11 @@
 //! second names of partials ([`second_names_of`]).
 
 use super::journal::{Journal, JournalError, PublishJournal, Role, Stem};
-use super::keeping::to_trash;
+use super::keeping::{free_in_trash, to_trash};
 use super::moves::end_move;
 use super::steps::{Act, Run, Steps, fail};
 use super::swap::{Disposed, Swap};
+use super::trash::finish_trash;
 use super::{Failure, Place, partial_key};
 use crate::paths::MediaPath;
 use crate::planted::{Bug, Plants};
@@ -109,13 +110,16 @@ pub(super) fn finish<P: Plants>(steps: &mut Steps<'_, P>, stem: &Stem, day: &str
         Some(bytes) => Journal::decode(bytes),
     };
     let report = match read {
-        Ok(Journal::Publish(journal)) => finish_publish(steps, stem, &journal, day)?,
+        Ok(Journal::Publish(journal)) => finish_publish(steps, stem, &journal)?,
+        Ok(Journal::Trash(journal)) => finish_trash(steps, &journal)?,
         Ok(Journal::Move(journal)) => {
             end_move(steps, stem, &journal)?.map(Recovered::Moved).into_iter().collect()
         }
         Err(JournalError::Unknown(why)) => return fail(Failure::BadJournal(name, why)),
         Err(JournalError::Torn(ours)) => return drop_torn(steps, stem, ours, day),
     };
+    // What was done may be from a try whose syncing failed: it must not outlive its journal undone.
+    steps.sync_folder(&Place::Temp(name.clone()), "recovered durably")?;
     steps.remove(&name, "journal removed")?;
     Ok(report)
 }
@@ -133,7 +137,8 @@ fn drop_torn<P: Plants>(steps: &mut Steps<'_, P>, stem: &Stem, ours: bool, day: 
         steps.remove(&name, "torn journal removed")?;
         return Ok(Vec::new());
     }
-    to_trash(steps, &Place::Temp(name.clone()), &recovered_path(&name)?, day)?;
+    let place = free_in_trash(steps, &recovered_path(&name)?, day)?;
+    to_trash(steps, &Place::Temp(name.clone()), &place)?;
     Ok(vec![Recovered::Unexplained(name)])
 }
 
@@ -141,9 +146,8 @@ fn finish_publish<P: Plants>(
     steps: &mut Steps<'_, P>,
     stem: &Stem,
     journal: &PublishJournal,
-    day: &str,
 ) -> Run<Vec<Recovered>> {
-    let swap = Swap { journal, stem, day };
+    let swap = Swap { journal, stem };
     let mut kept_as = Vec::new();
     let mut report = match journal.by_exchange {
         true => finish_exchange(steps, &swap, &mut kept_as)?,
@@ -161,7 +165,10 @@ fn finish_exchange<P: Plants>(
     kept_as: &mut Vec<MediaPath>,
 ) -> Run<Vec<Recovered>> {
     let place = Place::Temp(swap.stem.name(Role::Swap));
-    let Some(looked) = steps.look(&place, "swap seen")? else { return Ok(Vec::new()) };
+    let Some(looked) = steps.look(&place, "swap seen")? else {
+        swap.check_trashed(steps, kept_as)?;
+        return Ok(Vec::new());
+    };
     if swap.is_at_path(steps, &looked)? || swap.is_target(steps, &place, &looked)? {
         kept_as.extend(swap.return_ours(steps)?);
         return Ok(vec![Recovered::Undone(swap.journal.path.clone())]);
@@ -195,6 +202,8 @@ fn finish_aside<P: Plants>(
         } else {
             swap.return_aside(steps, kept_as)?;
         }
+    } else if ours_waits.is_none() {
+        swap.check_trashed(steps, kept_as)?;
     }
     if steps.look(&ours, "swap seen again")?.is_some() {
         kept_as.extend(swap.return_ours(steps)?);
@@ -251,7 +260,8 @@ impl Act for Unexplained {
             steps.remove(&name, "unfinished journal removed")?;
             return Ok(None);
         }
-        to_trash(steps, &Place::Temp(name.clone()), &recovered_path(&name)?, &self.day)?;
+        let place = free_in_trash(steps, &recovered_path(&name)?, &self.day)?;
+        to_trash(steps, &Place::Temp(name.clone()), &place)?;
         Ok(Some(Recovered::Unexplained(name)))
     }
 }

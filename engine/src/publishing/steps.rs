@@ -84,6 +84,11 @@ impl<A: Act, E, P: Plants> Machine<A, E, P> {
         Self { act, plants, answers: Vec::new(), refusals: Vec::new() }
     }
 
+    /// What it does.
+    pub fn act(&self) -> &A {
+        &self.act
+    }
+
     /// What it says now; the same until it is told something.
     pub fn poll(&mut self) -> Next<A::End, E> {
         let mut steps = Steps { plants: &self.plants, answers: &self.answers, taken: 0 };

@@ -17,7 +17,6 @@ use crate::planted::{Bug, Plants};
 pub(super) struct Swap<'a> {
     pub journal: &'a PublishJournal,
     pub stem: &'a Stem,
-    pub day: &'a str,
 }
 
 /// What became of what came out.
@@ -123,8 +122,7 @@ impl Swap<'_> {
     ) -> Run<Disposed> {
         let name = self.temp(role);
         if steps.planted(Bug::SaveBeforeRename) {
-            return Ok(to_trash(steps, &name, &self.journal.path, self.day)?
-                .map_or(Disposed::Gone, Disposed::Trashed));
+            return Ok(to_trash(steps, &name, &self.journal.trash)?.map_or(Disposed::Gone, Disposed::Trashed));
         }
         match self.judge(steps, &name, "judged")? {
             Verdict::Gone => Ok(Disposed::Gone),
@@ -149,7 +147,7 @@ impl Swap<'_> {
         judged: &Looked,
         kept_as: &mut Vec<MediaPath>,
     ) -> Run<Disposed> {
-        let Some(kept) = to_trash(steps, name, &self.journal.path, self.day)? else {
+        let Some(kept) = to_trash(steps, name, &self.journal.trash)? else {
             return Ok(Disposed::Gone);
         };
         if unwritten(&kept.stat, &judged.stat) {
@@ -161,6 +159,24 @@ impl Swap<'_> {
             Verdict::Gone => Ok(Disposed::Gone),
             Verdict::Expected(_) | Verdict::Known(_) => Ok(Disposed::Trashed(kept)),
         }
+    }
+
+    /// After a crash that came once the expected file was in trash: if it was written to on its way, it is judged
+    /// once more.
+    pub(super) fn check_trashed<P: Plants>(
+        &self,
+        steps: &mut Steps<'_, P>,
+        kept_as: &mut Vec<MediaPath>,
+    ) -> Run<()> {
+        let place = Place::Trash(self.journal.trash.clone());
+        let Some(looked) = steps.look(&place, "looked in trash")? else { return Ok(()) };
+        if self.journal.there.is_some_and(|there| unwritten(&looked.stat, &there)) {
+            return Ok(());
+        }
+        if let Verdict::Edit = self.judge(steps, &place, "judged in trash")? {
+            self.keep(steps, &place, kept_as)?;
+        }
+        Ok(())
     }
 
     fn keep<P: Plants>(
@@ -240,7 +256,7 @@ impl Swap<'_> {
             steps.sync_folder(&partial, "a partial again durably")?;
             return Ok(None);
         }
-        to_trash(steps, &swap, &self.journal.path, self.day)?;
+        to_trash(steps, &swap, &self.journal.trash)?;
         Ok(None)
     }
 

@@ -59,6 +59,7 @@ pub struct CacheFolder {
     temp: Folder,
     trash: Folder,
     abilities: Abilities,
+    author_name: String,
     busy: Mutex<BTreeSet<FoldedPath>>,
     stop: Option<StopHook>,
     now: NowHook,
@@ -91,6 +92,17 @@ impl CacheFolder {
         let mut place = self.root.clone();
         place.extend(path.components());
         place
+    }
+
+    /// Who stands in the name of a version that is kept beside when nobody else is named.
+    pub fn set_author_name(&mut self, name: &str) {
+        self.author_name = name.to_owned();
+    }
+
+    /// For tests: works as if the file system could do no more than both this and what it can.
+    pub fn restrict(&mut self, abilities: Abilities) {
+        self.abilities.exchange &= abilities.exchange;
+        self.abilities.no_replace &= abilities.no_replace;
     }
 
     /// For crash tests: `stop` is asked at every step and, where it says true, the step ends with

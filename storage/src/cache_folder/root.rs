@@ -168,6 +168,7 @@ impl CacheFolder {
             temp,
             trash,
             abilities,
+            author_name: "edit".into(),
             busy: Default::default(),
             stop: None,
             now: Box::new(Timestamp::now),

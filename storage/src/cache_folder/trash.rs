@@ -41,8 +41,8 @@ pub enum Trashed {
     Differs(Content),
     /// It is being written: nothing was changed.
     Changing,
-    /// It changed at the last moment and the path was taken again: the changed file is in trash.
-    KeptInTrash(TrashEntry),
+    /// It changed at the last moment and the path was taken again: the changed file is beside it.
+    KeptBeside(MediaPath),
     /// There is no file.
     Absent,
 }
@@ -62,13 +62,17 @@ impl CacheFolder {
         self.check_root()?;
         self.require_no_replace()?;
         let _held = self.hold(&[path])?;
-        let day = self.today().to_string();
-        let ended = self.act(publishing::Trash { path: path.clone(), expected: expected.copied(), day })?;
+        let ended = self.act(publishing::Trash {
+            path: path.clone(),
+            expected: expected.copied(),
+            author_name: self.author_name.clone(),
+            day: self.today().to_string(),
+        })?;
         Ok(match ended {
             TrashEnd::Trashed(kept) => Trashed::Trashed(entry_of(kept)?),
             TrashEnd::Differs(content) => Trashed::Differs(content),
             TrashEnd::Changing => Trashed::Changing,
-            TrashEnd::KeptInTrash(kept) => Trashed::KeptInTrash(entry_of(kept)?),
+            TrashEnd::KeptBeside(kept_as) => Trashed::KeptBeside(kept_as),
             TrashEnd::Absent => Trashed::Absent,
         })
     }
