@@ -193,7 +193,8 @@ impl FileSystem {
         if !self.abilities.no_replace {
             return Err(Refusal::Unsupported);
         }
-        if !self.is_reachable(from)? || !self.is_reachable(to)? {
+        let reachable = [self.is_reachable(from)?, self.is_reachable(to)?];
+        if reachable != [true, true] {
             return Ok(Answer::Missing);
         }
         let (key, to_key) = (self.key(from), self.key(to));
@@ -216,7 +217,8 @@ impl FileSystem {
         if !self.abilities.exchange {
             return Err(Refusal::Unsupported);
         }
-        if !self.is_reachable(a)? || !self.is_reachable(b)? {
+        let reachable = [self.is_reachable(a)?, self.is_reachable(b)?];
+        if reachable != [true, true] {
             return Ok(Answer::Missing);
         }
         let (Some(file_a), Some(file_b)) = (self.file_at(a), self.file_at(b)) else {
