@@ -54,6 +54,13 @@ pub enum Input {
     Rescan,
     /// Nobody waits for that any more.
     WaitCancelled(u64),
+    /// What a person wrote where a file no longer is was kept: found while recovering, or in trash.
+    KeptBeside {
+        /// The path of the file that it is a version of.
+        path: MediaPath,
+        /// Where it is.
+        kept_as: MediaPath,
+    },
 }
 
 /// What goes out.

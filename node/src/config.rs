@@ -294,7 +294,6 @@ impl Config {
             ("brake", self.brake != standard.1),
             ("limits.serves", self.limits.serves != standard.2),
             ("horizon_days", self.horizon_days != standard.3),
-            ("trash.max_gib", self.trash.max_gib.is_some()),
         ];
         set.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect()
     }

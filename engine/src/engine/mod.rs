@@ -171,6 +171,7 @@ impl<S: Store> Engine<S> {
             Input::Done(id, outcome) => self.effect_done(id, outcome)?,
             Input::Wait(id) => self.wait_begins(id),
             Input::WaitCancelled(id) => self.wait_ends(id),
+            Input::KeptBeside { path, kept_as } => self.kept_beside(&path, kept_as)?,
         }
         self.finish_input()
     }

@@ -196,11 +196,11 @@ impl Act for Restore {
 }
 
 /// Whether a file in trash has to be looked at: it does not look as remembered. Where nothing is remembered, its last
-/// write was not before its last change of names, which is at the earliest how it got there.
+/// write is its last change, though getting into trash was a change of its own.
 pub fn looks_written(remembered: Option<&FileStat>, now: &FileStat) -> bool {
     match remembered {
         Some(before) => now != before,
-        None => now.ctime_ns != 0 && now.mtime_ns >= now.ctime_ns,
+        None => now.ctime_ns != 0 && now.mtime_ns == now.ctime_ns,
     }
 }
 

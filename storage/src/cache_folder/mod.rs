@@ -14,6 +14,7 @@
 //! | `publish` | puts a whole partial under its final name |
 //! | `recover` | finishes what a crash interrupted |
 //! | `trash` | `.tcat/trash/DATE/PATH` |
+//! | `trash_watch` | what a program writes into a file that lies in trash |
 //! | `moves` | renames, and setting a conflicting file aside |
 //! | `perform` | the primitives that the engine's publishing machines ask for |
 
@@ -27,6 +28,7 @@ mod temp;
 #[cfg(test)]
 mod tests;
 mod trash;
+mod trash_watch;
 
 pub use error::FolderError;
 pub use moves::{Moved, SetAside};
@@ -35,16 +37,20 @@ pub use recover::Recovered;
 pub use root::{Abilities, Marker, RootError};
 pub use temp::Partial;
 pub use trash::{Expired, Restored, TrashEntry, Trashed};
+pub use trash_watch::KeptFromTrash;
 
 use crate::platform::{FileKind, FileLock, Folder};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use tcat_engine::content::Content;
+use tcat_engine::observation::FileStat;
 use tcat_engine::paths::{FoldedPath, MediaPath, OWN_FOLDER};
+use tcat_engine::publishing::TrashPlace;
 
 type StopHook = Box<dyn Fn(&'static str) -> bool + Send + Sync>;
 type NowHook = Box<dyn Fn() -> Timestamp + Send + Sync>;
@@ -59,6 +65,10 @@ pub struct CacheFolder {
     temp: Folder,
     trash: Folder,
     abilities: Abilities,
+    /// Whether a rename shows in a file's change time here; tried when it is first asked.
+    renames_show: OnceLock<bool>,
+    /// What this process put into trash, and how it looked then.
+    trashed: Mutex<BTreeMap<TrashPlace, (Content, FileStat)>>,
     author_name: String,
     busy: Mutex<BTreeSet<FoldedPath>>,
     stop: Option<StopHook>,

@@ -106,6 +106,9 @@ impl CacheFolder {
         Ok(match published {
             Ok(publishing::Published::Placed { stat }) => Published::Placed { stat },
             Ok(publishing::Published::Replaced { stat, trashed }) => {
+                if let Expected::Content(expected) = publish.expected {
+                    self.remember_trashed(&trashed, expected);
+                }
                 Published::Replaced { stat, trashed: entry_of(trashed)? }
             }
             Ok(publishing::Published::Edited { stat, kept_as }) => Published::Edited { stat, kept_as },

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tcat_engine::ids::{ClientId, WorkgroupId};
 use tcat_engine::paths::OWN_FOLDER;
 pub use tcat_engine::publishing::Abilities;
@@ -168,6 +169,8 @@ impl CacheFolder {
             temp,
             trash,
             abilities,
+            renames_show: Default::default(),
+            trashed: Default::default(),
             author_name: "edit".into(),
             busy: Default::default(),
             stop: None,
@@ -336,6 +339,36 @@ fn not_writable(root: &Path, error: io::Error) -> RootError {
 
 fn trouble(path: &Path, error: io::Error) -> RootError {
     RootError::Io { path: path.to_owned(), why: error.to_string() }
+}
+
+/// Longer than one tick of the clock by which a kernel stamps files.
+const CLOCK_TICK: Duration = Duration::from_millis(15);
+
+/// Tries whether a rename shows in a file's change time, as it does on most file systems, while writing shows in both.
+pub(super) fn renames_show(temp: &Folder) -> io::Result<bool> {
+    let [one, two, _] = PROBES;
+    for name in PROBES {
+        match temp.remove_file(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    temp.create_file(one)?.write_all(b"1")?;
+    let before = temp.stat(one)?.stat;
+    std::thread::sleep(CLOCK_TICK);
+    let after = match temp.rename_no_replace(one, temp, two) {
+        Ok(()) => temp.stat(two)?.stat,
+        Err(_) => before,
+    };
+    for name in [one, two] {
+        match temp.remove_file(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(before.ctime_ns == before.mtime_ns
+        && after.mtime_ns == before.mtime_ns
+        && after.ctime_ns > before.ctime_ns)
 }
 
 const PROBES: [&str; 3] = ["probe-1.tcat", "probe-2.tcat", "probe-3.tcat"];

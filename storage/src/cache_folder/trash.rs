@@ -2,7 +2,8 @@
 //!
 //! What holds always: a file gets into trash and out of it by a rename that replaces nothing; the date is the day on
 //! which it got there, in UTC; only [`CacheFolder::expire`] removes, and never a file that was written since it got
-//! there less than the given number of days ago. Not here: noticing that a file in trash was changed (`scanner`).
+//! there less than the given number of days ago. Not here: noticing that a file in trash was
+//! changed (`trash_watch`).
 
 use super::{CacheFolder, FolderError};
 use crate::hashing::hash_file;
@@ -69,7 +70,12 @@ impl CacheFolder {
             day: self.today().to_string(),
         })?;
         Ok(match ended {
-            TrashEnd::Trashed(kept) => Trashed::Trashed(entry_of(kept)?),
+            TrashEnd::Trashed(kept) => {
+                if let Some(expected) = expected {
+                    self.remember_trashed(&kept, *expected);
+                }
+                Trashed::Trashed(entry_of(kept)?)
+            }
             TrashEnd::Differs(content) => Trashed::Differs(content),
             TrashEnd::Changing => Trashed::Changing,
             TrashEnd::KeptBeside(kept_as) => Trashed::KeptBeside(kept_as),
@@ -141,6 +147,38 @@ impl CacheFolder {
         Ok(expired)
     }
 
+    /// Removes the oldest files in trash until no more than `bytes` are kept, but none that a program wrote to there.
+    pub fn expire_above(&self, bytes: u64) -> Result<Expired, FolderError> {
+        self.check_root()?;
+        let (mut kept_bytes, mut beyond) = (0u64, Vec::new());
+        self.visit_trash(&mut |entry| {
+            kept_bytes = kept_bytes.saturating_add(entry.stat.size);
+            if kept_bytes > bytes {
+                beyond.push(entry);
+            }
+            ControlFlow::Continue(())
+        })?;
+        let mut expired = Expired::default();
+        for entry in beyond.iter().filter(|entry| !self.looks_written(entry)) {
+            self.expire_entry(entry, &mut expired)?;
+        }
+        Ok(expired)
+    }
+
+    fn expire_entry(&self, entry: &TrashEntry, expired: &mut Expired) -> Result<(), FolderError> {
+        let Some((inner, name)) = self.open_trash(entry)? else { return Ok(()) };
+        match inner.remove_file(&name) {
+            Ok(()) => {
+                expired.files += 1;
+                expired.bytes = expired.bytes.saturating_add(entry.stat.size);
+                self.forget_trashed(&entry.place());
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(FolderError::new(&entry.path, error)),
+        }
+    }
+
     fn expire_day(
         &self,
         date: Date,
@@ -157,15 +195,7 @@ impl CacheFolder {
             ControlFlow::Continue(())
         })?;
         for entry in entries {
-            let Some((inner, name)) = self.open_trash(&entry)? else { continue };
-            match inner.remove_file(&name) {
-                Ok(()) => {
-                    expired.files += 1;
-                    expired.bytes = expired.bytes.saturating_add(entry.stat.size);
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(FolderError::new(&entry.path, error)),
-            }
+            self.expire_entry(&entry, expired)?;
         }
         // Innermost first; one that is not empty stays.
         for place in folders.iter().rev() {
@@ -188,7 +218,10 @@ impl CacheFolder {
         Ok(days)
     }
 
-    fn visit_trash(&self, visit: &mut dyn FnMut(TrashEntry) -> ControlFlow<()>) -> Result<(), FolderError> {
+    pub(super) fn visit_trash(
+        &self,
+        visit: &mut dyn FnMut(TrashEntry) -> ControlFlow<()>,
+    ) -> Result<(), FolderError> {
         for date in self.trash_days()? {
             if self.visit_day(date, &mut Vec::new(), visit)?.is_break() {
                 break;
@@ -248,7 +281,7 @@ impl CacheFolder {
 }
 
 impl TrashEntry {
-    fn place(&self) -> TrashPlace {
+    pub(super) fn place(&self) -> TrashPlace {
         TrashPlace { day: self.date.to_string(), path: self.path.clone() }
     }
 }
