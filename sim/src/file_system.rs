@@ -88,6 +88,7 @@ pub struct FileSystem {
     now_ns: i64,
     fault: Option<(u64, Fault)>,
     performed: u64,
+    changes: u64,
 }
 
 /// How much later each change is than the one before.
@@ -106,7 +107,13 @@ impl FileSystem {
             now_ns: 0,
             fault: None,
             performed: 0,
+            changes: 0,
         }
+    }
+
+    /// Counts what has changed, in names, files or what of both is durable.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// What it can do.
@@ -161,6 +168,7 @@ impl FileSystem {
             Primitive::SyncFile(place) => Ok(match self.file_at(place) {
                 Some(file) => {
                     self.files[file.0].synced = true;
+                    self.changes += 1;
                     Answer::Done
                 }
                 None => Answer::Missing,
@@ -183,6 +191,7 @@ impl FileSystem {
                 if self.names.remove(&key).is_none() {
                     return Ok(Answer::Missing);
                 }
+                self.changes += 1;
                 self.pending.push(Change { unlink: Some(key), ..Change::default() });
                 Ok(Answer::Done)
             }
@@ -246,7 +255,7 @@ impl FileSystem {
                     _ => Err(Refusal::InTheWay),
                 };
             }
-            self.folders.insert(folder.clone());
+            self.changes += u64::from(self.folders.insert(folder.clone()));
         }
         Ok(Answer::Done)
     }
@@ -261,6 +270,7 @@ impl FileSystem {
 
     /// Of the folder of a place.
     fn make_names_durable(&mut self, place: &Place) {
+        self.changes += u64::from(!self.pending.is_empty());
         let key = self.key(place);
         let is_here = |key_there: &String| folder_of(key_there) == folder_of(&key);
         for mut change in std::mem::take(&mut self.pending) {
@@ -440,6 +450,7 @@ impl FileSystem {
 
     fn tick(&mut self) -> i64 {
         self.now_ns += TICK_NS;
+        self.changes += 1;
         self.now_ns
     }
 
