@@ -19,6 +19,7 @@ pub mod outboard;
 pub mod paths;
 pub mod planted;
 pub mod ports;
+pub mod publishing;
 pub mod roster;
 pub mod settle;
 pub mod store;

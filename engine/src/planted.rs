@@ -93,15 +93,15 @@ bugs! {
     LateRenewal = "06-late-renewal", "S1", Planted, "a heartbeat renews a claim that was taken over already";
     OldReleaseFrees = "07-old-release-frees", "S1", Planted, "a late copy of an old entry withdraws a newer claim";
     AckBeforeSync = "08-ack-before-sync", "S3", Planted, "the node database answers before its writes are synced";
-    FolderNotSynced = "09-folder-not-synced", "S3", Waits, "a published file is synced, its folder is not";
-    TornJournal = "10-torn-journal", "S4", Waits, "a journal that was torn by a crash is taken for a whole one";
-    JournalAfterMove = "11-journal-after-move", "S4", Waits, "the journal is synced after the move that it announces";
+    FolderNotSynced = "09-folder-not-synced", "S3", Planted, "a published file is synced, its folder is not";
+    TornJournal = "10-torn-journal", "S4", Planted, "a journal that was torn by a crash is taken for a whole one";
+    JournalAfterMove = "11-journal-after-move", "S4", Planted, "the journal is synced after the move that it announces";
     TimeoutIsFailure = "12-timeout-is-failure", "S5", Planted, "a commit without an answer is made again under a new revision";
     TimeoutIsSuccess = "13-timeout-is-success", "S6", Planted, "a commit without an answer is taken for made";
     OffsetAfterDedupe = "14-offset-after-dedupe", "S7", Waits, "parts of an upload are numbered after some were left out";
     MissingPart = "15-missing-part", "S7", Waits, "an upload is completed with a part missing";
     SourceNotRechecked = "16-source-not-rechecked", "S7", Planted, "what a file became while it was sent is not compared with what was to be sent";
-    BlindReplace = "17-blind-replace", "S8", Waits, "publishing replaces what stands in the place without looking";
+    BlindReplace = "17-blind-replace", "S8", Planted, "publishing replaces what stands in the place without looking";
     LowVector = "18-low-vector", "S8", Planted, "a client whose database is new begins with a low incarnation";
     RestoredCatalogWins = "19-restored-catalog-wins", "S8", Planted, "a restored catalog's older row is downloaded over a newer file";
     TombstoneTooEarly = "20-tombstone-too-early", "S9", Planted, "a tombstone is forgotten before everybody has it";
@@ -116,7 +116,7 @@ bugs! {
     LaggingFeedShared = "28-lagging-feed-shared", "S8", Waits, "on a shared cache the base of the client that lags decides";
     LostAnswerThenSave = "29-lost-answer-then-save", "S8", Planted, "after a commit without an answer the next save drops the line's earlier step";
     CrossedEdits = "30-crossed-edits", "S8", Waits, "a peer's uncommitted edit is taken over another uncommitted edit";
-    SaveBeforeRename = "31-save-before-rename", "S8", Waits, "what came out of an exchange goes to trash unseen";
+    SaveBeforeRename = "31-save-before-rename", "S8", Planted, "what came out of an exchange goes to trash unseen";
     TwoItemsOnePath = "32-two-items-one-path", "S8", Waits, "a second item is written over the first one's path";
     WipedRevives = "33-wiped-revives", "S9", Planted, "a wiped database imports the removed media that lie in its folder";
     CollectorPauses = "34-collector-pauses", "S7", Planted, "a name is deleted that was not condemned first";
@@ -131,8 +131,8 @@ bugs! {
     OfferedOutOfOrder = "43-offered-out-of-order", "S6", Planted, "lost revisions are offered newest first";
     LeftoverEpoch = "44-leftover-epoch", "L1", Planted, "the epoch that the row keeps from one content's claims does not count for the next content's";
     SwapWaits = "45-swap-waits", "L1", Waits, "two items that swap their names wait for each other for ever";
-    NoExchangeReplaces = "46-no-exchange-replaces", "S8", Waits, "on a root without exchange the present file is replaced by a plain rename";
-    TrashIsFinal = "47-trash-is-final", "S8", Waits, "what is written into a file that lies in trash is not looked at";
+    NoExchangeReplaces = "46-no-exchange-replaces", "S8", Planted, "on a root without exchange the present file is replaced by a plain rename";
+    TrashIsFinal = "47-trash-is-final", "S8", Planted, "what is written into a file that lies in trash is not looked at";
 }
 
 #[cfg(test)]

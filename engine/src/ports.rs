@@ -62,6 +62,13 @@ pub enum Input {
     WaitCancelled(u64),
     /// A person wants the item deleted everywhere, as it stands here.
     Delete(ItemId),
+    /// What a person wrote where a file no longer is was kept: found while recovering, or in trash.
+    KeptBeside {
+        /// The path of the file that it is a version of.
+        path: MediaPath,
+        /// Where it is.
+        kept_as: MediaPath,
+    },
 }
 
 /// What goes out.

@@ -288,11 +288,7 @@ impl Config {
     /// relies on them.
     pub fn without_effect(&self) -> Vec<&'static str> {
         let standard = (Brake::default(), Limits::default().serves);
-        let set = [
-            ("brake", self.brake != standard.0),
-            ("limits.serves", self.limits.serves != standard.1),
-            ("trash.max_gib", self.trash.max_gib.is_some()),
-        ];
+        let set = [("brake", self.brake != standard.0), ("limits.serves", self.limits.serves != standard.1)];
         set.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect()
     }
 

@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod claim_world;
 pub mod disk;
 pub mod faults;
+pub mod file_system;
 pub mod folder;
 mod machines;
 pub mod random;

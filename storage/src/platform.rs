@@ -21,60 +21,8 @@ use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
-use tcat_engine::observation::FileStat;
 use tcat_engine::paths::MediaPath;
-
-/// What kind of thing a name stands for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FileKind {
-    /// A regular file.
-    Regular,
-    /// A folder.
-    Folder,
-    /// A symbolic link, wherever it leads.
-    Symlink,
-    /// A FIFO, socket or device.
-    Other,
-}
-
-impl FileKind {
-    /// What people call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Regular => "a file",
-            Self::Folder => "a folder",
-            Self::Symlink => "a symbolic link",
-            Self::Other => "a FIFO, socket or device",
-        }
-    }
-}
-
-/// What the file system says of a name, the link itself where it is one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Looked {
-    /// What it is.
-    pub kind: FileKind,
-    /// Its stat.
-    pub stat: FileStat,
-    /// How many names it has; 0 where the system does not tell.
-    pub links: u64,
-    /// The volume that it is on; 0 where the system does not tell.
-    pub volume: u64,
-}
-
-impl Looked {
-    /// Whether both names are one file; `None` where the system does not tell.
-    pub fn same_file(&self, other: &Looked) -> Option<bool> {
-        let known = self.stat.file_id != 0 && other.stat.file_id != 0;
-        known.then(|| (self.volume, self.stat.file_id) == (other.volume, other.stat.file_id))
-    }
-
-    /// Whether nothing was written between the two looks; a rename in between does not count.
-    pub fn unwritten_since(&self, before: &Looked) -> bool {
-        let key = |look: &Looked| (look.kind, look.stat.size, look.stat.mtime_ns, look.stat.file_id);
-        key(self) == key(before)
-    }
-}
+pub use tcat_engine::publishing::{FileKind, Looked};
 
 /// Looks at `path` without following a link in its last component.
 pub fn stat(path: &Path) -> io::Result<Looked> {

@@ -369,12 +369,8 @@ impl<S: Store> Engine<S> {
         }
         self.record_held(item, download.path, content, download.target, stat)?;
         if let Some(kept_as) = kept_as {
-            let version = ItemId::derive("tcat 1 version", &[&item.0, kept_as.as_str().as_bytes()]);
-            self.claim_path(&version, &kept_as)?;
-            self.note_version(version, item);
-            self.watch.look_again(kept_as.clone(), self.now.mono_ms + self.config.quiet_ms);
-            self.counts.conflicts += 1;
-            self.event(Event::Conflict(item, kept_as));
+            self.note_kept(item, &kept_as)?;
+            self.watch.look_again(kept_as, self.now.mono_ms + self.config.quiet_ms);
         }
         self.end_well(item);
         Ok(())

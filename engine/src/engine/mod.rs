@@ -230,6 +230,7 @@ impl<S: Store> Engine<S> {
             Input::Wait(id) => self.wait_begins(id),
             Input::WaitCancelled(id) => self.wait_ends(id),
             Input::Delete(item) => self.person_deletes(item)?,
+            Input::KeptBeside { path, kept_as } => self.kept_beside(&path, kept_as)?,
         }
         self.finish_input()
     }

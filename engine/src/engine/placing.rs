@@ -142,6 +142,27 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
+    /// A version was kept beside a file without a task of ours. Where the path is no item's any more, or the name is
+    /// another's already, the next look makes it an item of its own.
+    pub(super) fn kept_beside(&mut self, path: &MediaPath, kept_as: MediaPath) -> Result<()> {
+        if let Some(Tracked { item, .. }) = self.tracked(path)? {
+            self.note_kept(item, &kept_as)?;
+        }
+        self.watch.look_again(kept_as, self.now.mono_ms + self.config.quiet_ms);
+        Ok(())
+    }
+
+    /// What publishing kept under this name becomes a version of the item.
+    pub(super) fn note_kept(&mut self, item: ItemId, kept_as: &MediaPath) -> Result<()> {
+        let version = ItemId::derive("tcat 1 version", &[&item.0, kept_as.as_str().as_bytes()]);
+        if self.claim_path(&version, kept_as)? {
+            self.note_version(version, item);
+            self.counts.conflicts += 1;
+            self.event(Event::Conflict(item, kept_as.clone()));
+        }
+        Ok(())
+    }
+
     /// Records that an item is a kept version of another, until the catalog says so itself.
     pub(super) fn note_version(&mut self, version: ItemId, of: ItemId) {
         self.tx.put(Table::Tasks, version_key(&version), of.0.to_vec());

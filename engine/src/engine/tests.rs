@@ -324,3 +324,32 @@ fn a_file_that_became_a_folder_is_no_longer_called_settled() {
     bench.pass(60_000);
     assert!(!settled(&bench), "{:?}", bench.engine.report());
 }
+
+#[test]
+fn what_was_kept_beside_without_a_task_becomes_a_version_of_the_item() {
+    let mut bench = Bench::new();
+    bench.input(Input::Scanned(Arc::new(Fog)));
+    bench.answer_feed(Vec::new());
+    let file = |n: u8| Seen::File {
+        content: Content { md5: Md5([n; 16]), size: 9, blake3: None },
+        stat: FileStat { size: 9, mtime_ns: n.into(), ctime_ns: n.into(), file_id: n.into() },
+    };
+    let created = |bench: &mut Bench| {
+        bench.outputs.drain(..).find_map(|output| match output {
+            Output::Effect(_, Effect::Create(new)) => Some(new),
+            _ => None,
+        })
+    };
+    bench.saw("a.jpg", file(1));
+    let item = created(&mut bench).unwrap().item;
+    let [path, kept_as] = ["a.jpg", "a (me 1).jpg"].map(|text| MediaPath::parse(text).unwrap());
+    bench.input(Input::KeptBeside { path, kept_as: kept_as.clone() });
+    assert!(bench.outputs.contains(&Output::Event(Event::Conflict(item, kept_as))));
+    bench.saw("a (me 1).jpg", file(2));
+    assert_eq!(created(&mut bench).unwrap().version_of, Some(item));
+    // A version whose file nobody knows any more is an item of its own.
+    let [path, kept_as] = ["gone.jpg", "gone (me 1).jpg"].map(|text| MediaPath::parse(text).unwrap());
+    bench.input(Input::KeptBeside { path, kept_as });
+    bench.saw("gone (me 1).jpg", file(3));
+    assert_eq!(created(&mut bench).unwrap().version_of, None);
+}

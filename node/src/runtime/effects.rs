@@ -376,7 +376,7 @@ fn borrow(folder: &CacheFolder, path: &MediaPath, content: &Content) -> Result<O
 
 fn trash(folder: &CacheFolder, path: &MediaPath, content: &Content) -> Result<Outcome, FolderError> {
     Ok(match folder.trash(path, Some(content))? {
-        Trashed::Trashed(_) | Trashed::KeptInTrash(_) => done(None),
+        Trashed::Trashed(_) | Trashed::KeptBeside(_) => done(None),
         Trashed::Differs(_) | Trashed::Changing => Outcome::Changed,
         Trashed::Absent => Outcome::Missing,
     })

@@ -34,12 +34,14 @@ use tcat_engine::message::Message;
 use tcat_engine::observation::FileStat;
 use tcat_engine::ports::Input;
 use tcat_net::{Identity, Net, NetConfig, NetEvent, NetHandle};
-use tcat_storage::cache_folder::{CacheFolder, FolderError};
+use tcat_storage::cache_folder::{CacheFolder, FolderError, KeptFromTrash, Recovered};
 use tcat_storage::client_database::ClientDatabase;
 use tcat_storage::objects::Objects;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+/// How often the times of files in trash are looked at.
+const TRASH_LOOK: Duration = Duration::from_secs(30);
 /// How often what nobody needs any more is looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(6 * 3600);
 /// A transfer that nobody has written to for so long was given up.
@@ -117,9 +119,10 @@ impl Group {
         group: &WorkgroupSettings,
         client_database: Arc<ClientDatabase>,
     ) -> Result<Self, Failure> {
-        let Stores { catalog, objects, folder, database, old_root } = group.open().await?;
+        let Stores { catalog, objects, mut folder, database, old_root } = group.open().await?;
+        folder.set_author_name(&settings.config.name);
         let folder = Arc::new(folder);
-        recover(Arc::clone(&folder)).await?;
+        let recovered = recover(Arc::clone(&folder)).await?;
         let me = settings.identity.client_id();
         let (engine, commands) = EngineHandle::new();
         let serving =
@@ -160,7 +163,9 @@ impl Group {
         let driver = Driver::spawn(database, config, keys, engine.clone(), commands, outside, failed)?;
         let mut helpers = tokio::task::JoinSet::new();
         helpers.spawn(hear(net_events, engine.clone()));
-        helpers.spawn(keep_house(Arc::clone(&folder), objects.clone(), settings.config.trash.days));
+        helpers.spawn(keep_house(Arc::clone(&folder), objects.clone(), settings.config.trash));
+        let quiet_ms = settings.config.scan.quiet_ms;
+        helpers.spawn(watch_trash(Arc::clone(&folder), engine.clone(), quiet_ms, recovered));
         let control = Arc::new(GroupControl {
             me,
             name: settings.config.name.clone(),
@@ -266,13 +271,40 @@ async fn start_net(
     Net::start(config).await.map_err(Failure::of)
 }
 
-/// Finishes what a crash interrupted, before anything else is done in the folder.
-async fn recover(folder: Arc<CacheFolder>) -> Result<(), Failure> {
+/// Finishes what a crash interrupted, before anything else is done in the folder. Returns the versions that it kept.
+async fn recover(folder: Arc<CacheFolder>) -> Result<Vec<Input>, Failure> {
     let recovering = tokio::task::spawn_blocking(move || folder.recover());
+    let mut kept = Vec::new();
     for done in recovering.await.map_err(Failure::of)?.map_err(Failure::of)? {
         tracing::warn!("{done}");
+        if let Recovered::KeptBeside { path, kept_as } = done {
+            kept.push(Input::KeptBeside { path, kept_as });
+        }
     }
-    Ok(())
+    Ok(kept)
+}
+
+/// Tells the engine of versions that recovery kept, then of those that programs write into files in trash.
+async fn watch_trash(folder: Arc<CacheFolder>, engine: EngineHandle, quiet_ms: u64, mut kept: Vec<Input>) {
+    loop {
+        for input in kept.drain(..) {
+            if engine.input(input).await.is_err() {
+                return;
+            }
+        }
+        tokio::time::sleep(TRASH_LOOK).await;
+        let place = Arc::clone(&folder);
+        match tokio::task::spawn_blocking(move || place.keep_changed_in_trash(quiet_ms)).await {
+            Ok(Ok(found)) => {
+                for KeptFromTrash { path, kept_as } in found {
+                    tracing::warn!("{path}: a program wrote to it in trash; that is kept as {kept_as}");
+                    kept.push(Input::KeptBeside { path, kept_as });
+                }
+            }
+            Ok(Err(error)) => tracing::warn!("trash was not looked at: {error}"),
+            Err(error) => tracing::warn!("trash was not looked at: {error}"),
+        }
+    }
 }
 
 /// Feeds the engine what the network brings.
@@ -311,11 +343,10 @@ async fn hear(mut events: mpsc::Receiver<NetEvent>, engine: EngineHandle) {
 }
 
 /// Removes what nobody needs any more: old trash, uploads that a kill cut off, and partial files that were given up.
-async fn keep_house(folder: Arc<CacheFolder>, objects: Objects, trash_days: u64) {
-    let days = u32::try_from(trash_days).unwrap_or(u32::MAX);
+async fn keep_house(folder: Arc<CacheFolder>, objects: Objects, trash: crate::config::Trash) {
     loop {
         let place = Arc::clone(&folder);
-        match tokio::task::spawn_blocking(move || tidy_folder(&place, days)).await {
+        match tokio::task::spawn_blocking(move || tidy_folder(&place, trash)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!("the media folder was not tidied: {error}"),
             Err(error) => tracing::warn!("the media folder was not tidied: {error}"),
@@ -331,10 +362,19 @@ async fn keep_house(folder: Arc<CacheFolder>, objects: Objects, trash_days: u64)
     }
 }
 
-fn tidy_folder(folder: &CacheFolder, trash_days: u32) -> Result<(), FolderError> {
-    let expired = folder.expire(trash_days)?;
+fn tidy_folder(folder: &CacheFolder, trash: crate::config::Trash) -> Result<(), FolderError> {
+    let expired = folder.expire(u32::try_from(trash.days).unwrap_or(u32::MAX))?;
     if expired.files > 0 {
-        tracing::info!("{} files older than {trash_days} days were removed from trash", expired.files);
+        tracing::info!("{} files older than {} days were removed from trash", expired.files, trash.days);
+    }
+    if let Some(max_gib) = trash.max_gib {
+        let expired = folder.expire_above(max_gib.saturating_mul(1 << 30))?;
+        if expired.files > 0 {
+            tracing::info!(
+                "the {} oldest files were removed from trash: {max_gib} GiB are kept",
+                expired.files
+            );
+        }
     }
     let given_up = |stat: &FileStat| {
         let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64

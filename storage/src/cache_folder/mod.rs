@@ -3,30 +3,32 @@
 //! What holds always: only `.tcat/` is ours; nothing else is ever replaced or removed except by a rename that loses
 //! nothing (into trash, to a conflict name, or to a swap name that a journal explains); a file has its final name
 //! only when it is whole; no symbolic link below the root is followed; every step that a crash could cut in two is
-//! journalled in `.tcat/tmp` first and finished or undone by [`CacheFolder::recover`]. Not here: what should be
-//! published where (the engine), watching for changes (`scanner`), filling partial files (the transfers).
+//! journalled in `.tcat/tmp` first and finished or undone by [`CacheFolder::recover`]. What is done primitive by primitive
+//! is decided in `tcat_engine::publishing`, so that the simulator decides the same. Not here: what should be published
+//! where (the engine), watching for changes (`scanner`), filling partial files (the transfers).
 //!
 //! | file | what it does |
 //! |---|---|
 //! | `root` | makes and opens the folder: marker, lock, probe |
 //! | `temp` | partial files in `.tcat/tmp` |
 //! | `publish` | puts a whole partial under its final name |
-//! | `swap` | the exchange with what is there, and what becomes of what came out |
-//! | `journal`, `recover` | what survives a crash, and how it is finished |
+//! | `recover` | finishes what a crash interrupted |
 //! | `trash` | `.tcat/trash/DATE/PATH` |
+//! | `trash_watch` | what a program writes into a file that lies in trash |
 //! | `moves` | renames, and setting a conflicting file aside |
+//! | `perform` | the primitives that the engine's publishing machines ask for |
 
 mod error;
-mod journal;
 mod moves;
+mod perform;
 mod publish;
 mod recover;
 mod root;
-mod swap;
 mod temp;
 #[cfg(test)]
 mod tests;
 mod trash;
+mod trash_watch;
 
 pub use error::FolderError;
 pub use moves::{Moved, SetAside};
@@ -35,22 +37,20 @@ pub use recover::Recovered;
 pub use root::{Abilities, Marker, RootError};
 pub use temp::Partial;
 pub use trash::{Expired, Restored, TrashEntry, Trashed};
+pub use trash_watch::KeptFromTrash;
 
-use crate::platform::{FileKind, FileLock, Folder, Looked};
+use crate::platform::{FileKind, FileLock, Folder};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use tcat_engine::content::Content;
+use tcat_engine::observation::FileStat;
 use tcat_engine::paths::{FoldedPath, MediaPath, OWN_FOLDER};
-
-/// How often a step is tried again that another program got in the way of.
-const ATTEMPTS_MAX: u32 = 16;
-
-/// How many names are tried for a version beside a file, or for a file in trash.
-const NAMES_MAX: u32 = 1000;
+use tcat_engine::publishing::TrashPlace;
 
 type StopHook = Box<dyn Fn(&'static str) -> bool + Send + Sync>;
 type NowHook = Box<dyn Fn() -> Timestamp + Send + Sync>;
@@ -65,6 +65,11 @@ pub struct CacheFolder {
     temp: Folder,
     trash: Folder,
     abilities: Abilities,
+    /// Whether a rename shows in a file's change time here; tried when it is first asked.
+    renames_show: OnceLock<bool>,
+    /// What this process put into trash, and how it looked then.
+    trashed: Mutex<BTreeMap<TrashPlace, (Content, FileStat)>>,
+    author_name: String,
     busy: Mutex<BTreeSet<FoldedPath>>,
     stop: Option<StopHook>,
     now: NowHook,
@@ -97,6 +102,17 @@ impl CacheFolder {
         let mut place = self.root.clone();
         place.extend(path.components());
         place
+    }
+
+    /// Who stands in the name of a version that is kept beside when nobody else is named.
+    pub fn set_author_name(&mut self, name: &str) {
+        self.author_name = name.to_owned();
+    }
+
+    /// For tests: works as if the file system could do no more than both this and what it can.
+    pub fn restrict(&mut self, abilities: Abilities) {
+        self.abilities.exchange &= abilities.exchange;
+        self.abilities.no_replace &= abilities.no_replace;
     }
 
     /// For crash tests: `stop` is asked at every step and, where it says true, the step ends with
@@ -180,29 +196,6 @@ impl CacheFolder {
 
     fn clone_of(&self, folder: &Folder) -> Result<Folder, FolderError> {
         folder.try_clone().map_err(|error| FolderError::new(&self.root.display(), error))
-    }
-
-    /// Looks at the regular file at `path`; `None` if nothing is there, an error if anything else is.
-    fn look(&self, folder: &Folder, path: &MediaPath) -> Result<Option<Looked>, FolderError> {
-        match folder.stat(path.file_name()) {
-            Ok(looked) if looked.kind == FileKind::Regular => Ok(Some(looked)),
-            Ok(looked) => Err(FolderError::InTheWay { path: path.to_string(), obstacle: looked.kind.name() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(FolderError::new(path, error)),
-        }
-    }
-
-    /// Where a file in `.tcat/tmp` is, by path.
-    fn temp_place(&self, name: &str) -> PathBuf {
-        self.root.join(OWN_FOLDER).join("tmp").join(name)
-    }
-
-    fn sync(&self, folder: &Folder, path: &MediaPath) -> Result<(), FolderError> {
-        folder.sync().map_err(|error| FolderError::new(path, error))
-    }
-
-    fn sync_temp(&self) -> Result<(), FolderError> {
-        self.temp.sync().map_err(|error| FolderError::new(".tcat/tmp", error))
     }
 
     /// Refuses where no name could be given without the danger of replacing something.

@@ -11,8 +11,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tcat_engine::ids::{ClientId, WorkgroupId};
 use tcat_engine::paths::OWN_FOLDER;
+pub use tcat_engine::publishing::Abilities;
 
 const MARKER: &str = "root.toml";
 const MARKER_VERSION: u32 = 1;
@@ -31,17 +33,6 @@ pub struct Marker {
     pub client: ClientId,
     /// Where that client's home is: for people who find the folder.
     pub home: String,
-}
-
-/// What a file system can do, as really tried in `.tcat/tmp`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Abilities {
-    /// Two names can be exchanged at once.
-    pub exchange: bool,
-    /// A file can be renamed without the danger of replacing another.
-    pub no_replace: bool,
-    /// `a` and `A` are one name.
-    pub ignores_case: bool,
 }
 
 /// Why a folder cannot be this node's media folder now.
@@ -178,6 +169,9 @@ impl CacheFolder {
             temp,
             trash,
             abilities,
+            renames_show: Default::default(),
+            trashed: Default::default(),
+            author_name: "edit".into(),
             busy: Default::default(),
             stop: None,
             now: Box::new(Timestamp::now),
@@ -345,6 +339,36 @@ fn not_writable(root: &Path, error: io::Error) -> RootError {
 
 fn trouble(path: &Path, error: io::Error) -> RootError {
     RootError::Io { path: path.to_owned(), why: error.to_string() }
+}
+
+/// Longer than one tick of the clock by which a kernel stamps files.
+const CLOCK_TICK: Duration = Duration::from_millis(15);
+
+/// Tries whether a rename shows in a file's change time, as it does on most file systems, while writing shows in both.
+pub(super) fn renames_show(temp: &Folder) -> io::Result<bool> {
+    let [one, two, _] = PROBES;
+    for name in PROBES {
+        match temp.remove_file(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    temp.create_file(one)?.write_all(b"1")?;
+    let before = temp.stat(one)?.stat;
+    std::thread::sleep(CLOCK_TICK);
+    let after = match temp.rename_no_replace(one, temp, two) {
+        Ok(()) => temp.stat(two)?.stat,
+        Err(_) => before,
+    };
+    for name in [one, two] {
+        match temp.remove_file(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(before.ctime_ns == before.mtime_ns
+        && after.mtime_ns == before.mtime_ns
+        && after.ctime_ns > before.ctime_ns)
 }
 
 const PROBES: [&str; 3] = ["probe-1.tcat", "probe-2.tcat", "probe-3.tcat"];

@@ -7,8 +7,8 @@ use super::{CacheFolder, FolderError};
 use crate::platform::FileKind;
 use std::io;
 use std::path::PathBuf;
-use tcat_engine::ids::{from_hex, hex};
 use tcat_engine::observation::FileStat;
+pub(super) use tcat_engine::publishing::{partial_key, partial_name};
 
 /// How many names in `.tcat/tmp` are looked at in one go; the rest waits for the next.
 pub(super) const TEMP_NAMES_MAX: usize = 100_000;
@@ -60,14 +60,4 @@ impl CacheFolder {
         let names = self.temp.names(TEMP_NAMES_MAX).map_err(|error| FolderError::new(".tcat/tmp", error))?;
         Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
     }
-}
-
-pub(super) fn partial_name(content_key: [u8; 32]) -> String {
-    format!("{}.part", hex(&content_key))
-}
-
-/// The key in a partial's name, if it is exactly one of ours.
-pub(super) fn partial_key(name: &str) -> Option<[u8; 32]> {
-    let key = from_hex(name.strip_suffix(".part")?).ok()?;
-    (partial_name(key) == name).then_some(key)
 }

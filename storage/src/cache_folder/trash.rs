@@ -2,10 +2,10 @@
 //!
 //! What holds always: a file gets into trash and out of it by a rename that replaces nothing; the date is the day on
 //! which it got there, in UTC; only [`CacheFolder::expire`] removes, and never a file that was written since it got
-//! there less than the given number of days ago. Not here: noticing that a file in trash was changed (`scanner`).
+//! there less than the given number of days ago. Not here: noticing that a file in trash was
+//! changed (`trash_watch`).
 
-use super::moves::Confirmed;
-use super::{CacheFolder, FolderError, NAMES_MAX, create_inner, folders_of, in_the_way};
+use super::{CacheFolder, FolderError};
 use crate::hashing::hash_file;
 use crate::platform::{FileKind, Folder};
 use jiff::civil::Date;
@@ -16,6 +16,8 @@ use std::path::PathBuf;
 use tcat_engine::content::Content;
 use tcat_engine::observation::FileStat;
 use tcat_engine::paths::{MediaPath, OWN_FOLDER};
+pub use tcat_engine::publishing::Restored;
+use tcat_engine::publishing::{self, Kept, TrashEnd, TrashPlace};
 
 /// How many names of one folder in trash are looked at.
 const FOLDER_NAMES_MAX: usize = 1_000_000;
@@ -40,22 +42,9 @@ pub enum Trashed {
     Differs(Content),
     /// It is being written: nothing was changed.
     Changing,
-    /// It changed at the last moment and the path was taken again: the changed file is in trash.
-    KeptInTrash(TrashEntry),
+    /// It changed at the last moment and the path was taken again: the changed file is beside it.
+    KeptBeside(MediaPath),
     /// There is no file.
-    Absent,
-}
-
-/// What became of restoring a file.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Restored {
-    /// It has the path; its stat.
-    Restored(FileStat),
-    /// It is not the content that was asked for, and stays in trash.
-    Differs,
-    /// Something has the path already: nothing was changed.
-    Occupied,
-    /// It is not in trash.
     Absent,
 }
 
@@ -74,49 +63,24 @@ impl CacheFolder {
         self.check_root()?;
         self.require_no_replace()?;
         let _held = self.hold(&[path])?;
-        let Some(folder) = self.folder_of(path)? else { return Ok(Trashed::Absent) };
-        let Some(expected) = expected else {
-            return match self.look(&folder, path)? {
-                Some(_) => self.to_trash(&folder, path.file_name(), path).map(Trashed::Trashed),
-                None => Ok(Trashed::Absent),
-            };
-        };
-        let before = match self.confirm(&folder, path, expected)? {
-            Confirmed::Is(looked) => looked,
-            Confirmed::Differs(content) => return Ok(Trashed::Differs(content)),
-            Confirmed::Changing => return Ok(Trashed::Changing),
-            Confirmed::Absent => return Ok(Trashed::Absent),
-        };
-        self.step("confirmed")?;
-        let entry = self.to_trash(&folder, path.file_name(), path)?;
-        self.step("in trash")?;
-        let key = |stat: &FileStat| (stat.size, stat.mtime_ns, stat.file_id);
-        if key(&entry.stat) == key(&before.stat) {
-            return Ok(Trashed::Trashed(entry));
-        }
-        self.judge_trashed(&folder, path, expected, entry)
-    }
-
-    /// Someone saved between the look and the rename: what is in trash now is judged again.
-    fn judge_trashed(
-        &self,
-        folder: &Folder,
-        path: &MediaPath,
-        expected: &Content,
-        entry: TrashEntry,
-    ) -> Result<Trashed, FolderError> {
-        let found = hash_file(&self.place_in_trash(&entry), &|| false).map(|hashed| hashed.content);
-        if found.as_ref().is_ok_and(|content| content.same_as(expected)) {
-            return Ok(Trashed::Trashed(entry));
-        }
-        let Some((inner, name)) = self.open_trash(&entry)? else { return Ok(Trashed::Absent) };
-        match inner.rename_no_replace(&name, folder, path.file_name()) {
-            Ok(()) => {
-                self.sync(folder, path)?;
-                Ok(found.map_or(Trashed::Changing, Trashed::Differs))
+        let ended = self.act(publishing::Trash {
+            path: path.clone(),
+            expected: expected.copied(),
+            author_name: self.author_name.clone(),
+            day: self.today().to_string(),
+        })?;
+        Ok(match ended {
+            TrashEnd::Trashed(kept) => {
+                if let Some(expected) = expected {
+                    self.remember_trashed(&kept, *expected);
+                }
+                Trashed::Trashed(entry_of(kept)?)
             }
-            Err(_) => Ok(Trashed::KeptInTrash(entry)),
-        }
+            TrashEnd::Differs(content) => Trashed::Differs(content),
+            TrashEnd::Changing => Trashed::Changing,
+            TrashEnd::KeptBeside(kept_as) => Trashed::KeptBeside(kept_as),
+            TrashEnd::Absent => Trashed::Absent,
+        })
     }
 
     /// The newest file in trash that has this content, by size first, then by its bytes.
@@ -163,26 +127,7 @@ impl CacheFolder {
         self.check_root()?;
         self.require_no_replace()?;
         let _held = self.hold(&[to])?;
-        let Some((inner, name)) = self.open_trash(entry)? else { return Ok(Restored::Absent) };
-        match inner.stat(&name) {
-            Ok(looked) if looked.kind == FileKind::Regular => {}
-            _ => return Ok(Restored::Absent),
-        }
-        if let Some(content) = content {
-            let hashed = hash_file(&self.place_in_trash(entry), &|| false);
-            if !hashed.is_ok_and(|hashed| hashed.content.same_as(content)) {
-                return Ok(Restored::Differs);
-            }
-        }
-        let folder = self.create_folder_of(to)?;
-        match inner.rename_no_replace(&name, &folder, to.file_name()) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Restored::Occupied),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Restored::Absent),
-            Err(error) => return Err(FolderError::new(to, error)),
-        }
-        self.sync(&folder, to)?;
-        Ok(folder.stat(to.file_name()).map_or(Restored::Absent, |looked| Restored::Restored(looked.stat)))
+        self.act(publishing::Restore { from: entry.place(), content: content.copied(), to: to.clone() })
     }
 
     /// Removes what got into trash more than `days` days ago and was not written to in as many days.
@@ -202,6 +147,38 @@ impl CacheFolder {
         Ok(expired)
     }
 
+    /// Removes the oldest files in trash until no more than `bytes` are kept, but none that a program wrote to there.
+    pub fn expire_above(&self, bytes: u64) -> Result<Expired, FolderError> {
+        self.check_root()?;
+        let (mut kept_bytes, mut beyond) = (0u64, Vec::new());
+        self.visit_trash(&mut |entry| {
+            kept_bytes = kept_bytes.saturating_add(entry.stat.size);
+            if kept_bytes > bytes {
+                beyond.push(entry);
+            }
+            ControlFlow::Continue(())
+        })?;
+        let mut expired = Expired::default();
+        for entry in beyond.iter().filter(|entry| !self.looks_written(entry)) {
+            self.expire_entry(entry, &mut expired)?;
+        }
+        Ok(expired)
+    }
+
+    fn expire_entry(&self, entry: &TrashEntry, expired: &mut Expired) -> Result<(), FolderError> {
+        let Some((inner, name)) = self.open_trash(entry)? else { return Ok(()) };
+        match inner.remove_file(&name) {
+            Ok(()) => {
+                expired.files += 1;
+                expired.bytes = expired.bytes.saturating_add(entry.stat.size);
+                self.forget_trashed(&entry.place());
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(FolderError::new(&entry.path, error)),
+        }
+    }
+
     fn expire_day(
         &self,
         date: Date,
@@ -218,15 +195,7 @@ impl CacheFolder {
             ControlFlow::Continue(())
         })?;
         for entry in entries {
-            let Some((inner, name)) = self.open_trash(&entry)? else { continue };
-            match inner.remove_file(&name) {
-                Ok(()) => {
-                    expired.files += 1;
-                    expired.bytes = expired.bytes.saturating_add(entry.stat.size);
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(FolderError::new(&entry.path, error)),
-            }
+            self.expire_entry(&entry, expired)?;
         }
         // Innermost first; one that is not empty stays.
         for place in folders.iter().rev() {
@@ -236,56 +205,6 @@ impl CacheFolder {
         }
         let _ = self.trash.remove_folder(date.to_string());
         Ok(())
-    }
-
-    /// Moves `name` in `from` to today's trash, under `path` or the next free name.
-    pub(super) fn to_trash(
-        &self,
-        from: &Folder,
-        name: &str,
-        path: &MediaPath,
-    ) -> Result<TrashEntry, FolderError> {
-        let date = self.today();
-        let (folder, place) = self.trash_folder(date, path)?;
-        for n in 0..NAMES_MAX {
-            let numbered = if n == 0 { path.clone() } else { path.numbered(n) };
-            match from.rename_no_replace(name, &folder, numbered.file_name()) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(error) => return Err(FolderError::new(path, error)),
-            }
-            self.step("trashed")?;
-            self.sync(&folder, path)?;
-            self.sync(from, path)?;
-            let stat = folder.stat(numbered.file_name()).map_err(|error| FolderError::new(path, error))?.stat;
-            let path = media_path(&format!("{place}{}", numbered.file_name()))?;
-            return Ok(TrashEntry { date, path, stat });
-        }
-        Err(FolderError::NoFreeName(path.to_string()))
-    }
-
-    /// The folder in trash for a file of this path, and its place under the day, ending in `/` unless empty.
-    fn trash_folder(&self, date: Date, path: &MediaPath) -> Result<(Folder, String), FolderError> {
-        let day = date.to_string();
-        let mut folder = create_inner(&self.trash, &day)
-            .map_err(|error| in_the_way(&self.trash, &day, &format!(".tcat/trash/{day}"), error))?;
-        let mut place = String::new();
-        for (name, shown) in folders_of(path) {
-            let mut names = std::iter::once(Ok(name.to_owned()))
-                .chain((1..NAMES_MAX).map(|n| Ok(media_path(shown)?.numbered(n).file_name().to_owned())));
-            // A file that was trashed under the folder's name makes the folder take the next.
-            (folder, place) = loop {
-                let Some(name) = names.next().transpose()? else {
-                    return Err(FolderError::NoFreeName(path.to_string()));
-                };
-                match create_inner(&folder, &name) {
-                    Ok(inner) => break (inner, format!("{place}{name}/")),
-                    Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
-                    Err(error) => return Err(FolderError::new(shown, error)),
-                }
-            };
-        }
-        Ok((folder, place))
     }
 
     /// The days in trash, the newest first. What is not named like a day is not ours.
@@ -299,7 +218,10 @@ impl CacheFolder {
         Ok(days)
     }
 
-    fn visit_trash(&self, visit: &mut dyn FnMut(TrashEntry) -> ControlFlow<()>) -> Result<(), FolderError> {
+    pub(super) fn visit_trash(
+        &self,
+        visit: &mut dyn FnMut(TrashEntry) -> ControlFlow<()>,
+    ) -> Result<(), FolderError> {
         for date in self.trash_days()? {
             if self.visit_day(date, &mut Vec::new(), visit)?.is_break() {
                 break;
@@ -353,25 +275,22 @@ impl CacheFolder {
 
     /// The folder that something in trash is in, and its name there; `None` if that folder is gone.
     fn open_below_day(&self, date: Date, path: &MediaPath) -> Result<Option<(Folder, String)>, FolderError> {
-        let open = || -> io::Result<Folder> {
-            let mut folder = self.trash.open_folder(date.to_string())?;
-            for (name, _) in folders_of(path) {
-                folder = folder.open_folder(name)?;
-            }
-            Ok(folder)
-        };
-        match open() {
-            Ok(folder) => Ok(Some((folder, path.file_name().to_owned()))),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                Ok(None)
-            }
-            Err(error) => Err(FolderError::new(path, error)),
-        }
+        let folder = self.folder_below_day(&date.to_string(), path)?;
+        Ok(folder.map(|folder| (folder, path.file_name().to_owned())))
     }
 }
 
-fn media_path(text: &str) -> Result<MediaPath, FolderError> {
-    MediaPath::parse(text).map_err(|_| FolderError::NameImpossible(text.to_owned()))
+impl TrashEntry {
+    pub(super) fn place(&self) -> TrashPlace {
+        TrashPlace { day: self.date.to_string(), path: self.path.clone() }
+    }
+}
+
+/// The entry for a file that was just trashed.
+pub(super) fn entry_of(kept: Kept) -> Result<TrashEntry, FolderError> {
+    let Kept { place: TrashPlace { day, path }, stat } = kept;
+    let date = day.parse().map_err(|_| FolderError::NameImpossible(day))?;
+    Ok(TrashEntry { date, path, stat })
 }
 
 /// Whether a file was written in the last days. A time in the future comes from a camera, not from an editor.

@@ -1,9 +1,9 @@
 //! A crash between any two steps, and a person who saves between any two steps.
 
-use super::super::journal::{Role, Stem};
 use super::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tcat_engine::publishing::{Role, Stem};
 
 const AT: &str = "Été 1/a b.jpg";
 
@@ -222,12 +222,9 @@ fn a_rename_through_a_temporary_name_survives_a_crash_at_every_step() {
     for step in 0.. {
         let mut world = World::new();
         world.save("a b/é.jpg", "one");
-        let stem = Stem::of_move(&from, &to);
-        let folder = world.folder.folder_of(&from).unwrap().unwrap();
-        let before = world.folder.look(&folder, &from).unwrap().unwrap();
+        let before = crate::platform::stat(&world.folder.place_of(&from)).unwrap();
         stop_at_step(&mut world, step);
-        let journal = super::super::journal::MoveJournal { from: from.clone(), to: to.clone() };
-        let done = world.folder.move_through(&stem, journal, &before);
+        let done = world.move_through(&from, &to, before);
         let world = world.restarted();
         world.folder.recover().unwrap();
         assert_eq!(world.visible().into_values().collect::<Vec<_>>(), ["one"], "step {step}");
@@ -242,13 +239,10 @@ fn a_rename_through_a_temporary_name_survives_a_crash_at_every_step() {
 fn a_file_on_its_way_whose_names_are_both_taken_is_kept_beside() {
     let mut world = World::new();
     let [from, to] = [path("é.jpg"), path("É.jpg")];
-    let stem = Stem::of_move(&from, &to);
     world.save("é.jpg", "one");
-    let folder = world.folder.folder_of(&from).unwrap().unwrap();
-    let before = world.folder.look(&folder, &from).unwrap().unwrap();
+    let before = crate::platform::stat(&world.folder.place_of(&from)).unwrap();
     world.folder.stop_at(|step| step == "on its way");
-    let journal = super::super::journal::MoveJournal { from, to };
-    assert!(world.folder.move_through(&stem, journal, &before).is_err());
+    assert!(world.move_through(&from, &to, before).is_err());
     world.save("é.jpg", "two");
     world.save("É.jpg", "three");
     let world = world.restarted();

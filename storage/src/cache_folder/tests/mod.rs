@@ -100,6 +100,17 @@ impl World {
         })
     }
 
+    /// The way through a temporary name, which only a file system that ignores case asks for by itself.
+    pub fn move_through(
+        &self,
+        from: &MediaPath,
+        to: &MediaPath,
+        before: crate::platform::Looked,
+    ) -> Result<Moved, FolderError> {
+        let (from, to, day) = (from.clone(), to.clone(), self.folder.today().to_string());
+        self.folder.act(tcat_engine::publishing::MoveThrough { from, to, before, day })
+    }
+
     /// Every file below the root with its content, by its path; our marker and lock left out.
     pub fn files(&self) -> BTreeMap<String, String> {
         let mut files = BTreeMap::new();
@@ -113,7 +124,7 @@ impl World {
                 }
                 let name = place.strip_prefix(self.folder.root()).unwrap().to_str().unwrap().to_owned();
                 if name != ".tcat/root.toml" && name != ".tcat/lock" {
-                    files.insert(name, fs::read_to_string(place).unwrap());
+                    files.insert(name, String::from_utf8_lossy(&fs::read(place).unwrap()).into_owned());
                 }
             }
         }

@@ -309,12 +309,9 @@ fn a_case_only_rename_goes_through_a_temporary_name() {
     // Two names of one file stand in for a file system that ignores case; there is no other where tests run.
     let world = World::new();
     let [from, to] = [path("a b/é.jpg"), path("a b/É.JPG")];
-    let journal = super::super::journal::MoveJournal { from: from.clone(), to: to.clone() };
-    let stem = super::super::journal::Stem::of_move(&from, &to);
     world.save("a b/é.jpg", "one");
-    let folder = world.folder.folder_of(&from).unwrap().unwrap();
-    let before = world.folder.look(&folder, &from).unwrap().unwrap();
-    let moved = world.folder.move_through(&stem, journal, &before).unwrap();
+    let before = crate::platform::stat(&world.folder.place_of(&from)).unwrap();
+    let moved = world.move_through(&from, &to, before).unwrap();
     assert!(matches!(moved, Moved::Moved(Some(_))), "{moved:?}");
     assert_eq!(world.read("a b/É.JPG").unwrap(), "one");
     assert_eq!(world.visible().len(), 1);

@@ -86,9 +86,9 @@ fn what_is_saved_while_a_file_is_trashed_is_not_lost() {
         }
         false
     });
-    assert!(matches!(trash(&world), Trashed::KeptInTrash(_)));
+    assert_eq!(trash(&world), Trashed::KeptBeside(path("a (edit 1).jpg")));
     assert_eq!(world.read("a.jpg").unwrap(), "and a new one");
-    assert!(world.findable().contains("changed again"));
+    assert_eq!(world.read("a (edit 1).jpg").unwrap(), "changed again");
 }
 
 #[test]
@@ -173,4 +173,72 @@ fn what_is_not_ours_in_trash_is_neither_listed_nor_removed_nor_followed() {
     world.folder.expire(1).unwrap();
     assert!(outside.path().join("a.jpg").exists());
     assert!(trash.join("my own/a.jpg").exists() && trash.join("2001-1-1/a.jpg").exists());
+}
+
+/// Trashes "old" under an editor that keeps it open.
+fn trash_under_an_editor(world: &World) -> fs::File {
+    world.save("x/a.jpg", "old");
+    let editor = fs::File::options().write(true).open(world.folder.place_of(&path("x/a.jpg"))).unwrap();
+    // Longer than a tick of the clock that stamps files, as the quiet time is.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let done = world.folder.trash(&path("x/a.jpg"), Some(&content("old"))).unwrap();
+    assert!(matches!(done, Trashed::Trashed(_)));
+    editor
+}
+
+#[test]
+fn what_an_editor_writes_into_a_file_in_trash_becomes_a_version_beside_it() {
+    for restart in [false, true] {
+        let mut world = World::new();
+        let mut editor = trash_under_an_editor(&world);
+        world.save("x/b.jpg", "other");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        world.folder.trash(&path("x/b.jpg"), None).unwrap();
+        assert_eq!(world.folder.keep_changed_in_trash(0).unwrap(), [], "nothing was written yet");
+        std::io::Write::write_all(&mut editor, b"new").unwrap();
+        drop(editor);
+        if restart {
+            world = world.restarted();
+        }
+        let kept_as = path("x/a (edit 1).jpg");
+        let kept = KeptFromTrash { path: path("x/a.jpg"), kept_as };
+        assert_eq!(world.folder.keep_changed_in_trash(0).unwrap(), [kept]);
+        assert_eq!(world.read("x/a (edit 1).jpg").unwrap(), "new");
+        assert_eq!(world.folder.keep_changed_in_trash(0).unwrap(), []);
+        assert_eq!(world.visible().len(), 1, "what nobody wrote to stays in trash");
+    }
+}
+
+#[test]
+fn a_file_in_trash_that_is_still_written_to_is_left_until_it_is_quiet() {
+    let world = World::new();
+    let mut editor = trash_under_an_editor(&world);
+    std::io::Write::write_all(&mut editor, b"new").unwrap();
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let writer = std::thread::spawn(move || {
+        while stopped.recv_timeout(std::time::Duration::from_millis(2)).is_err() {
+            std::io::Write::write_all(&mut editor, b".").unwrap();
+        }
+    });
+    assert_eq!(world.folder.keep_changed_in_trash(40).unwrap(), []);
+    stop.send(()).unwrap();
+    writer.join().unwrap();
+    assert_eq!(world.folder.keep_changed_in_trash(1).unwrap().len(), 1);
+}
+
+#[test]
+fn trash_above_its_size_ends_with_the_oldest_but_not_with_what_was_written_there() {
+    let mut world = World::new();
+    for (day, name) in [("2026-01-01", "a.jpg"), ("2026-01-02", "b.jpg"), ("2026-01-03", "c.jpg")] {
+        world.folder.set_clock(move || at(day));
+        world.save(name, "0123456789");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        world.folder.trash(&path(name), Some(&content("0123456789"))).unwrap();
+    }
+    assert_eq!(world.folder.expire_above(30).unwrap(), Expired::default());
+    let oldest = world.folder.trash_entries(9).unwrap().pop().unwrap();
+    fs::write(world.folder.place_in_trash(&oldest), "an edit...").unwrap();
+    assert_eq!(world.folder.expire_above(10).unwrap(), Expired { files: 1, bytes: 10 });
+    let left: Vec<_> = world.folder.trash_entries(9).unwrap().iter().map(|e| e.path.to_string()).collect();
+    assert_eq!(left, ["c.jpg", "a.jpg"]);
 }
