@@ -130,7 +130,7 @@ bugs! {
     DeletedComesBack = "42-deleted-comes-back", "S9", Waits, "a removal record is forgotten, and an old copy of the picture comes back under its old id";
     OfferedOutOfOrder = "43-offered-out-of-order", "S6", Waits, "lost revisions are offered newest first";
     LeftoverEpoch = "44-leftover-epoch", "L1", Waits, "the epoch of one content's claims is kept for the next content";
-    SwapWaits = "45-swap-waits", "L1", Waits, "two items that swap their names wait for each other for ever";
+    SwapWaits = "45-swap-waits", "L1", Planted, "two items that swap their names wait for each other for ever";
     NoExchangeReplaces = "46-no-exchange-replaces", "S8", Waits, "on a root without exchange the present file is replaced by a plain rename";
     TrashIsFinal = "47-trash-is-final", "S8", Waits, "what is written into a file that lies in trash is not looked at";
 }

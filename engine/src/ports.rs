@@ -3,7 +3,7 @@
 //! An effect is one step outside the engine (read, write, send bytes). Every effect is answered by exactly one
 //! [`Input::Done`] with its number; effects may be repeated after a crash, so each is safe to do twice.
 
-use crate::catalog::{Commit, Committed, Created, FeedPage, FeedPosition, NewItem};
+use crate::catalog::{Commit, Committed, Created, FeedPage, FeedPosition, NewItem, Repath, Repathed};
 use crate::content::Content;
 use crate::ids::{ClientId, ItemId, ObjectId};
 use crate::message::Message;
@@ -87,6 +87,8 @@ pub enum Effect {
     },
     /// Enter a new item.
     Create(Box<NewItem>),
+    /// Give items other paths.
+    Repath(Box<Repath>),
     /// Register an object before its first byte.
     Intend(Object),
     /// Bring a file's content to the object store, checking that it is that content.
@@ -185,6 +187,8 @@ pub enum Outcome {
     Created(Created),
     /// `Commit`.
     Committed(Committed),
+    /// `Repath`.
+    Repathed(Repathed),
     /// `Intend`, `Put`, `Get`, `Fetch`, `Untrash`, `Trash`, `SetAside`, `Move`: done. `Publish`: the content has its
     /// place.
     Done {
@@ -231,6 +235,8 @@ pub enum Event {
     Trashed(ItemId, MediaPath),
     /// A file was given the name that the catalog assigned.
     Renamed(ItemId, MediaPath),
+    /// A person renamed a file here, from this path; the catalog has the second for it now, everywhere.
+    Repathed(ItemId, MediaPath, MediaPath),
     /// A file cannot be synchronised as it is.
     Unreadable(MediaPath, String),
     /// A task failed and will be tried again.

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::catalog::{
     CatalogEpoch, CatalogRow, ChainLink, Commit, Committed, Created, FeedChange, FeedPage, FeedPosition,
-    NewItem, Refusal, RemovalRecord, RowState,
+    NewItem, Refusal, RemovalRecord, Repath, Repathed, RowState,
 };
 use tcat_engine::content::Content;
 use tcat_engine::ids::{ItemId, ObjectId};
+use tcat_engine::paths::{FoldedPath, MediaPath};
 
 /// The catalog's rows, its feed, and the objects.
 #[derive(Debug, Default)]
@@ -108,6 +109,43 @@ impl Catalog {
         self.rows.insert(new.item, row.clone());
         self.feed.push(new.item);
         Created::Row(Box::new(row))
+    }
+
+    /// Gives items other paths: all their names are free before the first is given.
+    pub fn repath(&mut self, repath: &Repath) -> Repathed {
+        let mut free = BTreeMap::new();
+        for place in &repath.places {
+            let killed = |row: &CatalogRow| !matches!(row.state, RowState::Pending { .. } | RowState::Active);
+            let row = self.rows.get(&place.item).filter(|row| !killed(row) && row.cache_path == place.seen);
+            if row.is_some() {
+                free.insert(place.item, place);
+            }
+        }
+        let mut taken: BTreeSet<FoldedPath> = self
+            .rows
+            .values()
+            .filter(|row| !free.contains_key(&row.item))
+            .map(|row| row.cache_path.folded())
+            .collect();
+        for place in repath.places.iter().filter(|place| free.contains_key(&place.item)) {
+            let numbered = (1..).map(|n| place.asked.numbered(n));
+            let path = std::iter::once(place.asked.clone()).chain(numbered);
+            let path = path.into_iter().find(|path| !taken.contains(&path.folded()));
+            let (Some(path), Some(row)) = (path, self.rows.get_mut(&place.item)) else { continue };
+            taken.insert(path.folded());
+            if row.cache_path != path {
+                row.cache_path = path;
+                self.feed.push(place.item);
+            }
+        }
+        let rows = repath.places.iter().filter_map(|place| self.rows.get(&place.item).cloned());
+        Repathed::Rows(rows.collect())
+    }
+
+    /// The row of the item at a path.
+    pub fn row_at(&self, path: &str) -> Option<&CatalogRow> {
+        let path = MediaPath::parse(path).ok()?;
+        self.rows.values().find(|row| row.cache_path == path)
     }
 
     /// Commits a content.

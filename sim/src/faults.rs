@@ -28,6 +28,7 @@ impl Faults {
             effect,
             Effect::ReadFeed { .. }
                 | Effect::Create(_)
+                | Effect::Repath(_)
                 | Effect::Intend(_)
                 | Effect::Put { .. }
                 | Effect::Commit(_)

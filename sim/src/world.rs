@@ -12,6 +12,7 @@ use tcat_engine::ids::ClientId;
 use tcat_engine::message::Message;
 use tcat_engine::observation::FileStat;
 use tcat_engine::paths::MediaPath;
+use tcat_engine::planted::{Bug, Planted};
 use tcat_engine::ports::{Effect, EffectId, Event, Input, Now, Outcome, Output};
 use tcat_engine::store::MemoryStore;
 
@@ -47,6 +48,7 @@ pub struct World {
     /// Every content that a person saved, and where; not those that the same person has overwritten since, on the
     /// same node, before anything else took their place.
     pub saved: Vec<(usize, Content)>,
+    plants: Planted,
     nodes: Vec<Node>,
     now_ms: u64,
     random: Random,
@@ -58,9 +60,9 @@ pub struct World {
 
 struct Node {
     id: ClientId,
-    engine: Option<Engine<MemoryStore>>,
+    engine: Option<Engine<MemoryStore<Planted>>>,
     /// What survived the crash.
-    store: MemoryStore,
+    store: MemoryStore<Planted>,
     folder: Folder,
     /// Counts starts: what was under way for an earlier one comes to nothing.
     life: u64,
@@ -107,10 +109,16 @@ pub fn content(n: u64) -> Content {
 impl World {
     /// A world of `nodes` nodes, all running and connected.
     pub fn new(seed: u64, nodes: usize, weather: Weather) -> Self {
+        Self::planted(seed, nodes, weather, None)
+    }
+
+    /// The same, with a defect in every engine.
+    pub fn planted(seed: u64, nodes: usize, weather: Weather, bug: Option<Bug>) -> Self {
+        let plants = Planted(bug);
         let node = |n: usize| Node {
             id: ClientId([n as u8 + 1; 32]),
             engine: None,
-            store: MemoryStore::default(),
+            store: MemoryStore::planted(plants),
             folder: Folder::default(),
             life: 0,
             wake_ms: u64::MAX,
@@ -127,6 +135,7 @@ impl World {
             words: 0,
             log: Vec::new(),
             saved: Vec::new(),
+            plants,
             nodes: (0..nodes).map(node).collect(),
             now_ms: 1_000,
             random: Random::new(seed),
@@ -149,7 +158,7 @@ impl World {
     }
 
     /// A node's engine, while it runs.
-    pub fn engine(&self, node: usize) -> Option<&Engine<MemoryStore>> {
+    pub fn engine(&self, node: usize) -> Option<&Engine<MemoryStore<Planted>>> {
         self.nodes[node].engine.as_ref()
     }
 
@@ -177,7 +186,7 @@ impl World {
             downloads_max: 8,
             manual_import: false,
         };
-        let store = std::mem::take(&mut node.store);
+        let store = std::mem::replace(&mut node.store, MemoryStore::planted(self.plants));
         let keys = Box::new(PaperKeys(node.id));
         match Engine::open(store, config, keys, now, random) {
             Ok(engine) => node.engine = Some(engine),
@@ -489,6 +498,7 @@ impl World {
                 Outcome::Feed(Box::new(self.catalog.read_feed(after, limit)))
             }
             Effect::Create(new) => Outcome::Created(self.catalog.create(&new)),
+            Effect::Repath(repath) => Outcome::Repathed(self.catalog.repath(&repath)),
             Effect::Intend(_) => done,
             Effect::Put { object, path } => match self.nodes[n].folder.contents().get(&path) {
                 Some(content) if content.same_as(&object.content) => {

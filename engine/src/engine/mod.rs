@@ -5,7 +5,8 @@
 //! error from either the engine is spent: drop it and open the store again, as after a crash.
 //!
 //! Each file of this folder is one room: `ledgers` (whose word is kept, and how), `exchange` (talking to members),
-//! `observe` (files that changed), `feed` (rows that changed), `settling` (what to do next for an item), `tasks` with
+//! `observe` (files that changed), `renaming` (files
+//! that a person gave another name), `feed` (rows that changed), `settling` (what to do next for an item), `tasks` with
 //! `upload`, `download` and `placing` (doing it, step by step), `probe` (is there anything left to do), `report` (what
 //! people see).
 
@@ -16,6 +17,7 @@ mod ledgers;
 mod observe;
 mod placing;
 mod probe;
+mod renaming;
 mod report;
 mod settling;
 mod tasks;
@@ -92,6 +94,7 @@ pub struct Engine<S> {
     beats: exchange::Beats,
     feed: feed::Feed,
     watch: observe::Watch,
+    renames: renaming::Renames,
     queue: settling::Queue,
     tasks: BTreeMap<ItemId, tasks::Task>,
     effects: BTreeMap<EffectId, Waiter>,
@@ -105,6 +108,7 @@ pub struct Engine<S> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Waiter {
     Feed,
+    Repath,
     Task(ItemId),
 }
 
@@ -136,6 +140,7 @@ impl<S: Store> Engine<S> {
             beats: exchange::Beats::default(),
             feed: feed::Feed::load(&tx)?,
             watch: observe::Watch::default(),
+            renames: renaming::Renames::default(),
             queue: settling::Queue::load(&tx)?,
             counts: report::Counts::load(&tx)?,
             tasks: BTreeMap::new(),
@@ -192,6 +197,7 @@ impl<S: Store> Engine<S> {
         self.scan_if_due();
         self.look_if_due();
         self.settle_some()?;
+        self.renames_if_due()?;
         self.seal()?;
         self.answer_probes();
         self.tx.commit()?;
@@ -205,6 +211,7 @@ impl<S: Store> Engine<S> {
             self.beats.due_ms,
             self.feed.due_ms(),
             self.watch.due_ms(),
+            self.renames.due_ms(),
             self.queue.due_ms(self.now.mono_ms),
             self.task_due_ms(),
             self.probe_due_ms(),
@@ -234,6 +241,7 @@ impl<S: Store> Engine<S> {
     fn effect_done(&mut self, id: EffectId, outcome: crate::ports::Outcome) -> Result<()> {
         match self.effects.remove(&id) {
             Some(Waiter::Feed) => self.feed_read(outcome),
+            Some(Waiter::Repath) => self.repathed(outcome),
             Some(Waiter::Task(item)) => self.step_done(item, id, outcome),
             None => Ok(()),
         }

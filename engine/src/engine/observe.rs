@@ -46,6 +46,8 @@ pub(super) struct Watch {
     scan_wanted_ms: Option<u64>,
     /// When the last finished scan was asked for; none since this start.
     scanned_ms: Option<u64>,
+    /// A file is missed for long enough, and only a scan that begins after this time can tell that it was not renamed.
+    scan_decides_ms: Option<u64>,
     /// Paths to look at again.
     again: BTreeMap<MediaPath, Again>,
     /// Items whose file cannot be judged now.
@@ -100,7 +102,17 @@ impl Watch {
 
     /// Whether no path waits for another look.
     pub(super) fn is_quiet(&self) -> bool {
-        self.again.is_empty()
+        self.again.is_empty() && self.scan_decides_ms.is_none()
+    }
+
+    /// A scan that begins after this time must tell what has become of a file.
+    fn let_scan_decide(&mut self, quiet_at_ms: u64, now_ms: u64) {
+        if self.scanning_since_ms.is_some_and(|since_ms| since_ms >= quiet_at_ms) {
+            self.scan_decides_ms.get_or_insert(quiet_at_ms);
+        } else {
+            self.scan_decides_ms = Some(now_ms);
+            self.want_scan(now_ms);
+        }
     }
 
     pub(super) fn look_again(&mut self, path: MediaPath, at_ms: u64) {
@@ -177,6 +189,8 @@ impl<S: Store> Engine<S> {
         self.watch.scan_due_ms = self.now.mono_ms.saturating_add(pause_ms);
         let first = self.watch.scanned_ms.is_none();
         self.watch.scanned_ms = Some(since_ms);
+        self.watch.scan_decides_ms.take_if(|decides_ms| *decides_ms <= since_ms);
+        self.renames.scanned(coverage);
         let mut from = Vec::new();
         loop {
             let page = self.tx.range(Table::Paths, &from, &[], 1024)?;
@@ -187,9 +201,10 @@ impl<S: Store> Engine<S> {
                 let stale = self.watch.is_stale(&tracked.path, since_ms);
                 match coverage.presence(&tracked.path) {
                     _ if stale => {}
-                    Presence::NotSeen => self.missed(tracked, since_ms)?,
+                    Presence::NotSeen => self.missed(tracked, since_ms, true)?,
                     // A folder, or something behind which nothing can be seen, is where the file was.
                     Presence::Unknown if self.holds_at(&tracked)? => {
+                        self.still_there(&tracked.item)?;
                         self.cannot_judge(tracked.item, tracked.path);
                     }
                     Presence::Unknown | Presence::Seen => {}
@@ -222,30 +237,35 @@ impl<S: Store> Engine<S> {
                 (Seen::File { content, stat }, Some(tracked)) => {
                     self.saw_tracked_path(tracked, path, content, stat)?
                 }
-                (Seen::File { content, stat }, None) => self.saw_new_file(path, content, stat)?,
-                (Seen::Busy, tracked) => self.saw_busy(path, tracked),
+                (Seen::File { content, stat }, None) => self.saw_untracked(path, content, stat)?,
+                (Seen::Busy, tracked) => self.saw_busy(path, tracked)?,
                 (Seen::Unreadable(why), tracked) => {
                     if let Some(tracked) = tracked {
+                        self.still_there(&tracked.item)?;
                         self.cannot_judge(tracked.item, path.clone());
                     }
                     self.event(Event::Unreadable(path, why));
                 }
-                (Seen::Absent, Some(tracked)) if tracked.path == path => self.missed(tracked, since_ms)?,
+                (Seen::Absent, Some(tracked)) if tracked.path == path => {
+                    self.missed(tracked, since_ms, false)?;
+                }
                 (Seen::Absent, _) if self.is_folder_of_tracked(&path)? => {
                     // What was a folder is gone, and all that was below it: only a full scan tells of each.
                     self.watch.want_scan(self.now.mono_ms);
                 }
-                (Seen::Absent, _) => {}
+                (Seen::Absent, _) => self.renames.went_away(&path),
             }
         }
         Ok(())
     }
 
-    fn saw_busy(&mut self, path: MediaPath, tracked: Option<Tracked>) {
+    fn saw_busy(&mut self, path: MediaPath, tracked: Option<Tracked>) -> Result<()> {
         if let Some(tracked) = tracked {
+            self.still_there(&tracked.item)?;
             self.watch.unknown.insert(tracked.item, path.clone());
         }
         self.watch.look_again(path, self.now.mono_ms + self.config.quiet_ms.max(1));
+        Ok(())
     }
 
     /// A file at a path that an item of ours has, or is to have.
@@ -261,7 +281,7 @@ impl<S: Store> Engine<S> {
             Some(held) if held.folded() != path.folded() => {
                 // The item's own file is elsewhere yet: this one is another, and will give way.
                 self.is_known_at(&tracked.item, &path);
-                self.saw_new_file(path, content, stat)
+                self.saw_untracked(path, content, stat)
             }
             Some(held) if held != path && (stat.file_id == 0 || stat.file_id != tracked.stat.file_id) => {
                 // Two names that are one file on some machines. Unless the first is gone, this is one too many.
@@ -271,6 +291,15 @@ impl<S: Store> Engine<S> {
                 ));
                 self.watch.look_again(held, self.now.mono_ms);
                 Ok(())
+            }
+            // The item is to get this path, and has no file yet: this may be one that was renamed to it.
+            None if self.is_file_of_others(&tracked.item, &path, &content)? => {
+                self.is_known_at(&tracked.item, &path);
+                self.saw_untracked(path, content, stat)
+            }
+            Some(held) if held != path => {
+                self.renamed_by_person(tracked.item, &held, &path)?;
+                self.saw_file(tracked, path, content, stat)
             }
             _ => self.saw_file(tracked, path, content, stat),
         }
@@ -286,6 +315,7 @@ impl<S: Store> Engine<S> {
     ) -> Result<()> {
         let item = tracked.item;
         self.is_known_again(&item);
+        self.still_there(&item)?;
         let mut entry = self.own_entry(&item)?;
         let mut copy = entry.copy.clone().unwrap_or_default();
         let same = copy.held.as_ref().is_some_and(|held| held.content.same_as(&content) && held.path == path);
@@ -381,9 +411,9 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// A look, begun at this time, that did not find a tracked file. One that began a quiet time after another had
-    /// missed it makes it absent.
-    fn missed(&mut self, tracked: Tracked, since_ms: u64) -> Result<()> {
+    /// A look, begun at this time, that did not find a tracked file. A full scan that began a quiet time after another
+    /// look had missed it makes it absent, unless it has found the file under another name.
+    fn missed(&mut self, tracked: Tracked, since_ms: u64, whole: bool) -> Result<()> {
         let item = tracked.item;
         if self.task_moves_file(&item) {
             return Ok(());
@@ -401,7 +431,16 @@ impl<S: Store> Engine<S> {
             self.watch.look_again(tracked.path, quiet_at_ms.max(self.now.mono_ms));
             return Ok(());
         }
+        if !whole {
+            self.watch.unknown.insert(item, tracked.path);
+            self.watch.let_scan_decide(quiet_at_ms, self.now.mono_ms);
+            return Ok(());
+        }
         self.is_known_again(&item);
+        if self.was_renamed(&tracked)? {
+            return Ok(());
+        }
+        self.forget_rename(&item)?;
         if let Some(copy) = &mut entry.copy {
             copy.held = None;
         }
@@ -446,6 +485,7 @@ impl<S: Store> Engine<S> {
     /// Takes a path for an item, unless another needs it.
     pub(super) fn claim_path(&mut self, item: &ItemId, path: &MediaPath) -> Result<bool> {
         match self.tracked(path)? {
+            _ if self.renames.is_arrival(path) => return Ok(false),
             Some(tracked) if tracked.item == *item => return Ok(true),
             Some(tracked) if self.needs_path(&tracked.item, path)? => return Ok(false),
             _ => self.track(&Tracked::new(*item, path.clone(), FileStat::default()))?,

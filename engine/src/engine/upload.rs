@@ -67,6 +67,7 @@ impl<S: Store> Engine<S> {
         let entry = self.own_entry(&item)?;
         let held = entry.copy.as_ref().and_then(|copy| copy.held.clone());
         self.stage(item, Entry { copy: None, claims: Vec::new(), ..entry });
+        self.forget_rename(&item)?;
         if let Some(held) = held {
             let stat = self.tracked(&held.path)?.map(|tracked| tracked.stat).unwrap_or_default();
             self.track(&Tracked::new(row.item, held.path.clone(), stat))?;

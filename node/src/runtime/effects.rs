@@ -108,6 +108,10 @@ impl Effects {
                 Ok(created) => Outcome::Created(created),
                 Err(error) => failed(error),
             },
+            Effect::Repath(repath) => match self.catalog.repath(&repath).await {
+                Ok(repathed) => Outcome::Repathed(repathed),
+                Err(error) => failed(error),
+            },
             Effect::Commit(commit) => match self.catalog.commit(&commit).await {
                 Ok(committed) => Outcome::Committed(committed),
                 Err(error) => failed(error),

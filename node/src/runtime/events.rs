@@ -88,6 +88,9 @@ impl Events {
             Event::Renamed(item, path) => {
                 tracing::info!(?item, "{path:?}: has the name that the catalog assigned")
             }
+            Event::Repathed(item, from, to) => {
+                tracing::info!(?item, "{from:?}: renamed here; the catalog has it at {to:?} now")
+            }
             Event::Unreadable(path, why) if self.is_known(&path, &why) => {}
             Event::Unreadable(path, why) => tracing::warn!("{path:?}: is not synchronised: {why}"),
             Event::Failing(item, why) => tracing::warn!(?item, "{why}"),
