@@ -133,6 +133,7 @@ bugs! {
     SwapWaits = "45-swap-waits", "L1", Planted, "two items that swap their names wait for each other for ever";
     NoExchangeReplaces = "46-no-exchange-replaces", "S8", Waits, "on a root without exchange the present file is replaced by a plain rename";
     TrashIsFinal = "47-trash-is-final", "S8", Waits, "what is written into a file that lies in trash is not looked at";
+    NoBrake = "48-no-brake", "S8", Planted, "a burst of changes is never too much";
 }
 
 #[cfg(test)]

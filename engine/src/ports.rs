@@ -54,6 +54,17 @@ pub enum Input {
     Rescan,
     /// Nobody waits for that any more.
     WaitCancelled(u64),
+    /// A person says what is to become of the changes that the brake holds.
+    Brake(BrakeAnswer),
+}
+
+/// What a person says to changes that the brake holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BrakeAnswer {
+    /// They are meant: go on.
+    Accept,
+    /// They are not: bring everything back.
+    Refuse,
 }
 
 /// What goes out.
@@ -253,6 +264,10 @@ pub enum Event {
     CatalogBack,
     /// The media folder could not be scanned.
     ScanFailed(String),
+    /// The brake is on; the text says why and what to do, for people.
+    BrakeOn(String),
+    /// A person has answered for so many items: the brake is off.
+    BrakeOff(BrakeAnswer, u64),
     /// A question for a person: what is asked about which item.
     Asking(ItemId, String),
 }

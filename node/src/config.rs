@@ -287,13 +287,11 @@ impl Config {
     /// Keys that a person has set and that this version does not act on yet: said at every start, so that nobody
     /// relies on them.
     pub fn without_effect(&self) -> Vec<&'static str> {
-        let standard =
-            (Deletions::default(), Brake::default(), Limits::default().serves, default_horizon_days());
+        let standard = (Deletions::default(), Limits::default().serves, default_horizon_days());
         let set = [
             ("deletions", self.deletions != standard.0),
-            ("brake", self.brake != standard.1),
-            ("limits.serves", self.limits.serves != standard.2),
-            ("horizon_days", self.horizon_days != standard.3),
+            ("limits.serves", self.limits.serves != standard.1),
+            ("horizon_days", self.horizon_days != standard.2),
             ("trash.max_gib", self.trash.max_gib.is_some()),
         ];
         set.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect()

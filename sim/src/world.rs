@@ -7,13 +7,13 @@ use crate::random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::batch::{Keys, Signature};
 use tcat_engine::content::{Blake3, Content, Md5};
-use tcat_engine::engine::{Config, Engine};
+use tcat_engine::engine::{BrakeLimits, Config, Engine};
 use tcat_engine::ids::ClientId;
 use tcat_engine::message::Message;
 use tcat_engine::observation::FileStat;
 use tcat_engine::paths::MediaPath;
 use tcat_engine::planted::{Bug, Planted};
-use tcat_engine::ports::{Effect, EffectId, Event, Input, Now, Outcome, Output};
+use tcat_engine::ports::{BrakeAnswer, Effect, EffectId, Event, Input, Now, Outcome, Output};
 use tcat_engine::store::MemoryStore;
 
 /// What the network does to messages.
@@ -35,6 +35,8 @@ pub struct World {
     pub weather: Weather,
     /// What goes wrong beside the network.
     pub faults: Faults,
+    /// How much may change before a person is asked, for nodes that start from now on.
+    pub brake: BrakeLimits,
     /// Ways that lead nowhere: (from, to).
     pub cuts: BTreeSet<(usize, usize)>,
     /// Effects ordered so far, but readings of the feed, which never end.
@@ -129,6 +131,8 @@ impl World {
             catalog: Catalog::default(),
             weather,
             faults: Faults::default(),
+            // Few files and busy persons: who tests the brake sets its limits.
+            brake: BrakeLimits { percent: 100, ..BrakeLimits::default() },
             cuts: BTreeSet::new(),
             orders: 0,
             inputs: 0,
@@ -185,6 +189,7 @@ impl World {
             uploads_max: 4,
             downloads_max: 8,
             manual_import: false,
+            brake: self.brake,
         };
         let store = std::mem::replace(&mut node.store, MemoryStore::planted(self.plants));
         let keys = Box::new(PaperKeys(node.id));
@@ -255,6 +260,11 @@ impl World {
             self.nodes[n].folder.rename_by_person(&path, to.clone());
             self.watcher_sees(n, vec![path, to]);
         }
+    }
+
+    /// A person answers what a node's brake asks.
+    pub fn answer_brake(&mut self, n: usize, answer: BrakeAnswer) {
+        self.input(n, Input::Brake(answer));
     }
 
     /// A person saves, deletes or renames a file, as chance has it.

@@ -7,6 +7,7 @@
 use super::exchange::Peer;
 use super::settling::Slot;
 use super::tasks::{Download, DownloadStep, Job, short};
+use super::upload::object_id;
 use super::{Engine, Result};
 use crate::catalog::{CatalogRow, ChainLink};
 use crate::claims::{self, Standing};
@@ -37,7 +38,11 @@ impl<S: Store> Engine<S> {
         entry: &Entry,
         row: Option<CatalogRow>,
     ) -> Result<()> {
-        let Some(row) = row else { return Ok(()) };
+        let Some(mut row) = row else { return Ok(()) };
+        if let Some(was) = self.lost_content(&item, Some(&row)) {
+            // Not C: what a refused change has replaced there, from members or from the object that it has still.
+            (row.content, row.object) = (was.content, Some(object_id(&item, &was.content, 0)));
+        }
         if !self.claim_path(&item, &row.cache_path)? {
             return self.wait_for_path(item, &row.cache_path);
         }
@@ -304,6 +309,7 @@ impl<S: Store> Engine<S> {
             self.event(Event::Restored(item, download.path.clone()));
         }
         self.record_held(item, download.path, content, download.target, stat)?;
+        self.goes_back(item)?;
         if let Some(kept_as) = kept_as {
             let version = ItemId::derive("tcat 1 version", &[&item.0, kept_as.as_str().as_bytes()]);
             self.claim_path(&version, &kept_as)?;

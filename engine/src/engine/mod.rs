@@ -6,10 +6,11 @@
 //!
 //! Each file of this folder is one room: `ledgers` (whose word is kept, and how), `exchange` (talking to members),
 //! `observe` (files that changed), `renaming` (files
-//! that a person gave another name), `feed` (rows that changed), `settling` (what to do next for an item), `tasks` with
+//! that a person gave another name), `brake` (too many changes at once), `feed` (rows that changed), `settling` (what to do next for an item), `tasks` with
 //! `upload`, `download` and `placing` (doing it, step by step), `probe` (is there anything left to do), `report` (what
 //! people see).
 
+mod brake;
 mod download;
 mod exchange;
 mod feed;
@@ -37,6 +38,7 @@ use crate::store::{Store, StoreError, Table};
 use crate::transaction::Transaction;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+pub use brake::{BRAKE_LEAST, BrakeLimits, BrakeReport};
 pub use report::{ItemReport, PeerReport, Report, TaskReport};
 
 /// What the engine is told once.
@@ -64,6 +66,8 @@ pub struct Config {
     pub downloads_max: usize,
     /// Whether new files wait for a person to import them.
     pub manual_import: bool,
+    /// How much may vanish or change before a person is asked.
+    pub brake: BrakeLimits,
 }
 
 /// Why the engine stopped.
@@ -95,6 +99,7 @@ pub struct Engine<S> {
     feed: feed::Feed,
     watch: observe::Watch,
     renames: renaming::Renames,
+    brake: brake::Brake,
     queue: settling::Queue,
     tasks: BTreeMap<ItemId, tasks::Task>,
     effects: BTreeMap<EffectId, Waiter>,
@@ -141,6 +146,7 @@ impl<S: Store> Engine<S> {
             feed: feed::Feed::load(&tx)?,
             watch: observe::Watch::default(),
             renames: renaming::Renames::default(),
+            brake: brake::Brake::load(&tx, now.mono_ms)?,
             queue: settling::Queue::load(&tx)?,
             counts: report::Counts::load(&tx)?,
             tasks: BTreeMap::new(),
@@ -176,6 +182,7 @@ impl<S: Store> Engine<S> {
             Input::Done(id, outcome) => self.effect_done(id, outcome)?,
             Input::Wait(id) => self.wait_begins(id),
             Input::WaitCancelled(id) => self.wait_ends(id),
+            Input::Brake(answer) => self.brake_answered(answer)?,
         }
         self.finish_input()
     }
@@ -196,6 +203,7 @@ impl<S: Store> Engine<S> {
         self.read_feed_if_due();
         self.scan_if_due();
         self.look_if_due();
+        self.expire_changes();
         self.settle_some()?;
         self.renames_if_due()?;
         self.seal()?;
@@ -212,6 +220,7 @@ impl<S: Store> Engine<S> {
             self.feed.due_ms(),
             self.watch.due_ms(),
             self.renames.due_ms(),
+            self.brake.due_ms(self.config.brake.window_ms),
             self.queue.due_ms(self.now.mono_ms),
             self.task_due_ms(),
             self.probe_due_ms(),

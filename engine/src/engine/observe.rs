@@ -3,6 +3,7 @@
 //! Unknown is never absent. A file counts as gone only when two looks, a quiet time apart, have missed it. A content
 //! that somebody saved enters the item's line here, before anything is offered to anybody.
 
+use super::brake::ChangeKind;
 use super::feed::is_kept;
 use super::{Engine, Result};
 use crate::catalog::{ChainLink, FeedChange, Revision};
@@ -330,12 +331,21 @@ impl<S: Store> Engine<S> {
         if same {
             return Ok(());
         }
+        if !suspect && self.is_rewritten(&item, &copy, &content)? {
+            self.count_change(item, ChangeKind::Rewritten, &copy)?;
+        }
         self.extend_line(&item, &mut copy, &content)?;
         copy.held = Some(Held { content, path, cached_date_ms: self.now.wall_ms });
         entry.copy = Some(copy);
         self.stage(item, entry);
         self.queue.ready(item);
         Ok(())
+    }
+
+    /// Whether somebody put another content into the item's file that the catalog never had for it.
+    fn is_rewritten(&self, item: &ItemId, copy: &Copy, content: &Content) -> Result<bool> {
+        let changed = copy.held.as_ref().is_some_and(|held| !held.content.same_as(content));
+        Ok(changed && !self.row(item)?.is_some_and(|row| row.chain_holds(content)))
     }
 
     /// Whether the item's file is at this path, as far as we know.
@@ -443,6 +453,7 @@ impl<S: Store> Engine<S> {
         self.forget_rename(&item)?;
         if let Some(copy) = &mut entry.copy {
             copy.held = None;
+            self.count_change(item, ChangeKind::Deleted, copy)?;
         }
         self.stage(item, entry);
         self.queue.set_lost(item);

@@ -9,6 +9,7 @@
 //!
 //! Left out: doing the rename (`placing`), and giving paths to items (the catalog).
 
+use super::brake::ChangeKind;
 use super::feed::is_kept;
 use super::observe::Tracked;
 use super::{Engine, Result, Waiter};
@@ -53,6 +54,8 @@ enum RenameState {
     Unplaced,
     /// To be asked.
     Wanted,
+    /// To be asked, though the file is not there: a name that was refused goes back.
+    Back,
     /// The catalog has assigned another path.
     Assigned,
     /// The two differ in spelling alone, and this file system came back to the one that was refused: it stays.
@@ -297,6 +300,11 @@ impl<S: Store> Engine<S> {
     /// Writes a person's rename down.
     pub(super) fn renamed_by_person(&mut self, item: ItemId, from: &MediaPath, to: &MediaPath) -> Result<()> {
         self.queue.ready(item);
+        if Self::has_other_extension(from, to)
+            && let Some(copy) = self.own_entry(&item)?.copy
+        {
+            self.count_change(item, ChangeKind::Renamed, &copy)?;
+        }
         let before = self.rename(&item)?;
         let row = self.row(&item)?.filter(is_kept);
         let (catalog, state) = match before {
@@ -344,6 +352,14 @@ impl<S: Store> Engine<S> {
         let held = entry.copy.as_ref().and_then(|copy| copy.held.as_ref());
         let (Some(held), Some(row)) = (held, row.filter(|row| is_kept(row))) else { return Ok(Place::Here) };
         let assigned = &row.cache_path;
+        match self.name_to_undo(&item, row)? {
+            None => {}
+            Some(None) => self.forget_rename(&item)?,
+            Some(Some(asked)) => {
+                let catalog = assigned.clone();
+                self.keep_rename(&item, &Rename { catalog, asked, state: RenameState::Back })?;
+            }
+        }
         let Some(rename) = self.rename(&item)? else {
             return Ok(if held.path == *assigned { Place::Here } else { Place::Move(assigned.clone()) });
         };
@@ -352,6 +368,7 @@ impl<S: Store> Engine<S> {
         match rename.state {
             // What was refused is remembered where a file system may ask for it again by itself.
             RenameState::Assigned if held.path == *assigned && respelled => Ok(Place::Here),
+            RenameState::Back if rename.catalog == *assigned => Ok(Place::Ask),
             _ if held.path == *assigned => {
                 self.forget_rename(&item)?;
                 Ok(Place::Here)
@@ -414,11 +431,12 @@ impl<S: Store> Engine<S> {
             let row = self.row(&item)?;
             // What was true when it was settled may not be any more: then it is settled again.
             let seen = row.as_ref().map(|row| row.cache_path.clone());
-            let stands = !self.tasks.contains_key(&item) && !self.watch.is_unknown(&item);
-            let held = entry.copy.as_ref().and_then(|copy| copy.held.as_ref());
-            match (self.place(item, &entry, row.as_ref())?, held, seen) {
-                (Place::Ask, Some(held), Some(seen)) if stands => {
-                    places.push(NewPlace { item, seen, asked: held.path.clone() });
+            let known = !self.watch.is_unknown(&item) && !self.brake_holds(&item);
+            let stands = known && !self.tasks.contains_key(&item);
+            let place = self.place(item, &entry, row.as_ref())?;
+            match (place, self.rename(&item)?, seen) {
+                (Place::Ask, Some(Rename { asked, .. }), Some(seen)) if stands => {
+                    places.push(NewPlace { item, seen, asked });
                 }
                 _ => self.queue.ready(item),
             }

@@ -135,6 +135,11 @@ impl Queue {
         self.later.set(item, until_ms);
     }
 
+    /// Nothing can be done until a person acts.
+    pub(super) fn hold(&mut self, item: ItemId, why: &str) {
+        self.resting.insert(item, why.into());
+    }
+
     pub(super) fn wait_for_slot(&mut self, kind: Slot, item: ItemId) {
         self.slotless[kind as usize].insert(item);
     }
@@ -253,9 +258,11 @@ impl<S: Store> Engine<S> {
             match self.place(item, &entry, row.as_ref())? {
                 Place::Here => {}
                 Place::Move(to) => return self.put_in_place(item, &entry, to),
+                Place::Ask if self.rests_for_brake(item) => return Ok(()),
                 Place::Ask => return self.ask_for_path(item),
             }
             let verdict = self.verdict(&item, &entry, row.as_ref())?;
+            let Some(verdict) = self.under_brake(item, &entry, row.as_ref(), verdict)? else { return Ok(()) };
             if !self.act(item, entry, row, verdict)? {
                 return Ok(());
             }

@@ -131,7 +131,7 @@ impl<S: Store> Engine<S> {
                     .own_entry(&item)?
                     .held_content()
                     .is_some_and(|held| held.same_as(&upload.object.content));
-                if !still {
+                if !still || self.brake_holds(&item) {
                     self.end(item);
                     return Ok(());
                 }
@@ -205,7 +205,7 @@ impl<S: Store> Engine<S> {
     }
 }
 
-fn object_id(item: &ItemId, content: &Content, generation: u32) -> ObjectId {
+pub(super) fn object_id(item: &ItemId, content: &Content, generation: u32) -> ObjectId {
     ObjectId::derive("tcat 1 object", &[&item.0, &content.key(), &generation.to_le_bytes()])
 }
 

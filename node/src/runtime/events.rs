@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tcat_engine::ids::ItemId;
 use tcat_engine::paths::MediaPath;
-use tcat_engine::ports::Event;
+use tcat_engine::ports::{BrakeAnswer, Event};
 use tokio::sync::oneshot;
 
 /// The most conflicts that are remembered for `wait` to name.
@@ -106,6 +106,13 @@ impl Events {
             }
             Event::CatalogBack => tracing::info!("the catalog can be read again"),
             Event::ScanFailed(why) => tracing::warn!("{why}"),
+            Event::BrakeOn(why) => tracing::error!("the brake is on: {why}"),
+            Event::BrakeOff(BrakeAnswer::Accept, items) => {
+                tracing::warn!("the brake is off: what happened to {items} items is accepted")
+            }
+            Event::BrakeOff(BrakeAnswer::Refuse, items) => {
+                tracing::warn!("the brake is off: what happened to {items} items is being undone")
+            }
             Event::Asking(item, what) => tracing::warn!(?item, "{what}"),
         }
     }
