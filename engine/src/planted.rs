@@ -105,7 +105,7 @@ bugs! {
     LowVector = "18-low-vector", "S8", Waits, "a client whose database is new begins with a low incarnation";
     RestoredCatalogWins = "19-restored-catalog-wins", "S8", Waits, "a restored catalog's older row is downloaded over a newer file";
     TombstoneTooEarly = "20-tombstone-too-early", "S9", Waits, "a tombstone is forgotten before everybody has it";
-    UnmountIsDeletion = "21-unmount-is-deletion", "S10", Waits, "a root that is not there reads as if all its files were deleted";
+    UnmountIsDeletion = "21-unmount-is-deletion", "S10", Planted, "a root that is not there reads as if all its files were deleted";
     RetiredCounted = "22-retired-counted", "L5", Waits, "forgetting waits for clients that were retired";
     DeafThief = "23-deaf-thief", "L1", Waits, "a client that nobody hears counts as live where its messages arrive";
     FieldLostInRelay = "24-field-lost-in-relay", "S13", Waits, "a field that this version does not know is lost when an entry is kept";
@@ -117,7 +117,7 @@ bugs! {
     LostAnswerThenSave = "29-lost-answer-then-save", "S8", Waits, "after a commit without an answer the next save drops the line's earlier step";
     CrossedEdits = "30-crossed-edits", "S8", Waits, "a peer's uncommitted edit is taken over another uncommitted edit";
     SaveBeforeRename = "31-save-before-rename", "S8", Waits, "what came out of an exchange goes to trash unseen";
-    TwoItemsOnePath = "32-two-items-one-path", "S8", Waits, "a second item is written over the first one's path";
+    TwoItemsOnePath = "32-two-items-one-path", "S10", Planted, "a second item is written over the first one's path";
     WipedRevives = "33-wiped-revives", "S9", Waits, "a wiped database imports the removed media that lie in its folder";
     CollectorPauses = "34-collector-pauses", "S7", Waits, "a name is deleted that was not condemned first";
     NoRelay = "35-no-relay", "L1", Waits, "a sign of life is not passed on, so a client in the middle cannot bridge two others";

@@ -37,6 +37,11 @@ impl Folder {
         self.trash.contains(content) || self.files.values().any(|(kept, _)| kept == content)
     }
 
+    /// What was moved to trash.
+    pub fn trash(&self) -> &[Content] {
+        &self.trash
+    }
+
     /// A person saves a file.
     pub fn save(&mut self, path: MediaPath, content: Content) -> FileStat {
         self.writes += 1;
@@ -55,6 +60,16 @@ impl Folder {
     pub fn rename_by_person(&mut self, path: &MediaPath, to: MediaPath) {
         if let Some(file) = self.files.remove(path) {
             self.files.insert(to, file);
+        }
+    }
+
+    /// A person writes another content of the same length into a file and sets its modification time back: the system
+    /// keeps the time of that change all the same.
+    pub fn edit_keeping_mtime(&mut self, path: &MediaPath, content: Content) {
+        self.writes += 1;
+        if let Some((kept, stat)) = self.files.get_mut(path) {
+            *kept = content;
+            stat.ctime_ns = self.writes as i64;
         }
     }
 

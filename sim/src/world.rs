@@ -221,6 +221,13 @@ impl World {
         }
     }
 
+    /// A person changes a file and sets its modification time back; the node's watcher sees it if it runs.
+    pub fn edit_keeping_mtime(&mut self, n: usize, path: &str, content: Content) {
+        let Ok(path) = MediaPath::parse(path) else { return };
+        self.nodes[n].folder.edit_keeping_mtime(&path, content);
+        self.watcher_sees(n, vec![path]);
+    }
+
     /// A person saves a file; the node's watcher sees it if it runs.
     pub fn save(&mut self, n: usize, path: &str, content: Content) {
         let Ok(path) = MediaPath::parse(path) else { return };
@@ -395,6 +402,9 @@ impl World {
 
     /// Looks now; the engine hears of it later.
     fn look(&mut self, node: usize, life: u64, paths: &[MediaPath]) {
+        if self.faults.unmounted == Some(node) {
+            return; // the marker of the root is gone: nothing is said
+        }
         let observations = paths.iter().map(|path| self.nodes[node].folder.look(path)).collect();
         let input = Input::Observed { since_ms: self.now_ms, observations };
         let ms = self.looks_for(node, 50);
@@ -402,6 +412,10 @@ impl World {
     }
 
     fn scan(&mut self, node: usize, life: u64) {
+        if self.faults.unmounted == Some(node) {
+            let input = Input::ScanFailed("the media folder is gone".into());
+            return self.later(1, Happening::Input { node, life, input: Box::new(input) });
+        }
         let (observations, coverage) = self.nodes[node].folder.scan();
         let ms = self.looks_for(node, 200);
         for page in observations.chunks(512) {

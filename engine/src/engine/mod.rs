@@ -177,7 +177,7 @@ impl<S: Store> Engine<S> {
             Input::Message(from, message) => self.message(from, message)?,
             Input::Observed { since_ms, observations } => self.observed(since_ms, observations)?,
             Input::Scanned(coverage) => self.scanned(&*coverage)?,
-            Input::ScanFailed(why) => self.scan_failed(why),
+            Input::ScanFailed(why) => self.scan_failed(why)?,
             Input::Rescan => self.watch.want_scan(self.now.mono_ms),
             Input::Done(id, outcome) => self.effect_done(id, outcome)?,
             Input::Wait(id) => self.wait_begins(id),
@@ -230,7 +230,6 @@ impl<S: Store> Engine<S> {
 
     /// Whether a defect is planted here. A constant in everything that ships.
     #[inline(always)]
-    #[allow(dead_code, reason = "the first bugs come with what they break")]
     fn planted(&self, bug: Bug) -> bool {
         self.tx.planted(bug)
     }

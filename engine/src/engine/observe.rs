@@ -13,6 +13,7 @@ use crate::entry::{Copy, Entry, Held, LINE_LINKS_MAX};
 use crate::ids::ItemId;
 use crate::observation::{Coverage, FileStat, Observation, Presence, Seen};
 use crate::paths::{FoldedPath, MediaPath};
+use crate::planted::Bug;
 use crate::ports::{Event, Output};
 use crate::store::{Store, Table};
 use serde::{Deserialize, Serialize};
@@ -147,6 +148,16 @@ impl Watch {
     }
 }
 
+/// What a planted defect takes a folder for that is not there.
+#[derive(Debug)]
+struct NothingThere;
+
+impl Coverage for NothingThere {
+    fn presence(&self, _path: &MediaPath) -> Presence {
+        Presence::NotSeen
+    }
+}
+
 impl<S: Store> Engine<S> {
     pub(super) fn scan_if_due(&mut self) {
         if self.watch.scanning_since_ms.is_none() && self.now.mono_ms >= self.watch.scan_due_ms {
@@ -218,10 +229,14 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    pub(super) fn scan_failed(&mut self, why: String) {
+    pub(super) fn scan_failed(&mut self, why: String) -> Result<()> {
+        if self.planted(Bug::UnmountIsDeletion) {
+            return self.scanned(&NothingThere);
+        }
         self.watch.scanning_since_ms = None;
         self.watch.scan_due_ms = self.now.mono_ms + 10_000.min(self.config.scan_interval_ms);
         self.event(Event::ScanFailed(why));
+        Ok(())
     }
 
     pub(super) fn observed(&mut self, since_ms: u64, observations: Vec<Observation>) -> Result<()> {
