@@ -193,7 +193,8 @@ fn what_is_not_to_be_uploaded_never_is_and_its_only_copy_is_neither_trashed_nor_
         }
         let verdict = settle(s);
         assert!(!matches!(verdict, Verdict::Upload | Verdict::Complete | Verdict::UploadAgain), "{s:?}");
-        let edited = matches!(s.local, Local::File(l) if s.base().is_some_and(|base| !base.content.same_as(&l)));
+        let edited =
+            matches!(s.local, Local::File(l) if s.base().is_some_and(|base| !base.content.same_as(&l)));
         let elsewhere = matches!(s.local, Local::File(l) if l.same_as(&row.content));
         if edited && !elsewhere {
             assert!(!matches!(verdict, Verdict::Trash | Verdict::Download), "{s:?}: {verdict:?}");

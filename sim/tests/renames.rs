@@ -182,6 +182,56 @@ fn names_that_were_swapped_in_the_catalog_are_swapped_in_every_folder() {
     }
 }
 
+/// Renames one after the other, so quickly that nobody looks in between.
+fn at_once(world: &mut World, node: usize, renames: &[(&str, &str)]) {
+    renames.iter().for_each(|(from, to)| world.rename(node, from, to));
+}
+
+#[test]
+fn names_that_a_person_swapped_at_once_are_swapped_everywhere_and_no_byte_moves() {
+    for seed in 0..20 {
+        let mut world = world_with(seed, 3, &["a.jpg", "b.jpg", "c.jpg", "d.jpg"]);
+        let before = fetches(&world);
+        if seed % 2 == 0 {
+            world.crash(1);
+        }
+        // A swap, and a chain of which the last goes to a new name.
+        at_once(&mut world, 1, &[("a.jpg", "t"), ("b.jpg", "a.jpg"), ("t", "b.jpg")]);
+        at_once(&mut world, 1, &[("d.jpg", "e.jpg"), ("c.jpg", "d.jpg")]);
+        if seed % 2 == 0 {
+            world.start(1);
+        }
+        demand_rest(&mut world);
+        expect(&world, &[("a.jpg", 2), ("b.jpg", 1), ("d.jpg", 3), ("e.jpg", 4)]);
+        no_bytes_moved(&world, before);
+    }
+}
+
+#[test]
+fn a_circle_of_names_survives_a_crash_at_every_moment() {
+    for after_ms in (0..2_500).step_by(25) {
+        let mut world = world_with(after_ms, 2, &["a.jpg", "b.jpg", "c.jpg"]);
+        at_once(&mut world, 1, &[("a.jpg", "t"), ("c.jpg", "a.jpg"), ("b.jpg", "c.jpg"), ("t", "b.jpg")]);
+        world.run_for(after_ms);
+        world.crash(1);
+        world.start(1);
+        demand_rest(&mut world);
+        expect(&world, &[("a.jpg", 3), ("b.jpg", 1), ("c.jpg", 2)]);
+        assert!(world.catalog.rows().all(|row| row.chain.len() == 1), "{}", log(&world));
+    }
+}
+
+#[test]
+fn a_file_that_is_renamed_over_another_is_an_edit_of_that() {
+    let mut world = world_with(1, 3, &["a.jpg", "b.jpg"]);
+    let item = world.catalog.row_at("a.jpg").unwrap().item;
+    world.delete(1, "a.jpg");
+    world.rename(1, "b.jpg", "a.jpg");
+    demand_rest(&mut world);
+    expect(&world, &[("a.jpg", 2), ("b.jpg", 2)]);
+    assert_eq!(world.catalog.row_at("a.jpg").unwrap().item, item);
+}
+
 /// Two items swap their names while a node is away that then has to do the same; whether it comes to rest.
 fn swaps(bug: Option<Bug>) -> Result<(), String> {
     let mut world = World::planted(1, 2, FAIR, bug);

@@ -5,12 +5,13 @@
 //! error from either the engine is spent: drop it and open the store again, as after a crash.
 //!
 //! Each file of this folder is one room: `ledgers` (whose word is kept, and how), `exchange` (talking to members),
-//! `observe` (files that changed), `renaming` (files
-//! that a person gave another name), `brake` (too many changes at once), `feed` (rows that changed), `settling` (what to do next for an item), `tasks` with
+//! `observe` (files that changed), `renaming` and
+//! `crossing` (files that a person gave another name), `brake` (too many changes at once), `feed` (rows that changed), `settling` (what to do next for an item), `tasks` with
 //! `upload`, `download` and `placing` (doing it, step by step), `probe` (is there anything left to do), `report` (what
 //! people see).
 
 mod brake;
+mod crossing;
 mod download;
 mod exchange;
 mod feed;
@@ -99,6 +100,7 @@ pub struct Engine<S> {
     feed: feed::Feed,
     watch: observe::Watch,
     renames: renaming::Renames,
+    crossings: crossing::Crossings,
     brake: brake::Brake,
     queue: settling::Queue,
     tasks: BTreeMap<ItemId, tasks::Task>,
@@ -146,6 +148,7 @@ impl<S: Store> Engine<S> {
             feed: feed::Feed::load(&tx)?,
             watch: observe::Watch::default(),
             renames: renaming::Renames::default(),
+            crossings: crossing::Crossings::default(),
             brake: brake::Brake::load(&tx, now.mono_ms)?,
             queue: settling::Queue::load(&tx)?,
             counts: report::Counts::load(&tx)?,

@@ -107,6 +107,14 @@ impl Watch {
         self.again.is_empty() && self.scan_decides_ms.is_none()
     }
 
+    /// What is at an item's path is decided by the end of a full scan; until then the item is unknown.
+    pub(super) fn decide_by_scan(&mut self, item: ItemId, path: &MediaPath, now_ms: u64) {
+        self.unknown.insert(item, path.clone());
+        if self.scanning_since_ms.is_none() {
+            self.let_scan_decide(now_ms, now_ms);
+        }
+    }
+
     /// A scan that begins after this time must tell what has become of a file.
     fn let_scan_decide(&mut self, quiet_at_ms: u64, now_ms: u64) {
         if self.scanning_since_ms.is_some_and(|since_ms| since_ms >= quiet_at_ms) {
@@ -203,6 +211,7 @@ impl<S: Store> Engine<S> {
         self.watch.scanned_ms = Some(since_ms);
         self.watch.scan_decides_ms.take_if(|decides_ms| *decides_ms <= since_ms);
         self.renames.scanned(coverage);
+        self.decide_crossings(coverage, since_ms)?;
         let mut from = Vec::new();
         loop {
             let page = self.tx.range(Table::Paths, &from, &[], 1024)?;
@@ -251,7 +260,7 @@ impl<S: Store> Engine<S> {
             }
             match (seen, tracked) {
                 (Seen::File { content, stat }, Some(tracked)) => {
-                    self.saw_tracked_path(tracked, path, content, stat)?
+                    self.saw_tracked_path(tracked, path, (content, stat), since_ms)?
                 }
                 (Seen::File { content, stat }, None) => self.saw_untracked(path, content, stat)?,
                 (Seen::Busy, tracked) => self.saw_busy(path, tracked)?,
@@ -289,8 +298,8 @@ impl<S: Store> Engine<S> {
         &mut self,
         tracked: Tracked,
         path: MediaPath,
-        content: Content,
-        stat: FileStat,
+        (content, stat): (Content, FileStat),
+        since_ms: u64,
     ) -> Result<()> {
         let held = self.own_entry(&tracked.item)?.copy.and_then(|copy| copy.held).map(|held| held.path);
         match held {
@@ -317,12 +326,13 @@ impl<S: Store> Engine<S> {
                 self.renamed_by_person(tracked.item, &held, &path)?;
                 self.saw_file(tracked, path, content, stat)
             }
+            Some(_) if self.may_be_crossed(&tracked, &path, (content, stat), since_ms)? => Ok(()),
             _ => self.saw_file(tracked, path, content, stat),
         }
     }
 
     /// An item's file.
-    fn saw_file(
+    pub(super) fn saw_file(
         &mut self,
         tracked: Tracked,
         path: MediaPath,
@@ -377,7 +387,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// The item's file can be judged.
-    fn is_known_again(&mut self, item: &ItemId) {
+    pub(super) fn is_known_again(&mut self, item: &ItemId) {
         self.watch.missed_ms.remove(item);
         if self.watch.unknown.remove(item).is_some() {
             self.queue.ready(*item);

@@ -65,7 +65,8 @@ impl Probes {
 impl<S: Store> Engine<S> {
     /// Whether nothing is left to do here, as far as we know without looking.
     pub(super) fn is_at_rest(&self) -> bool {
-        let nothing_to_do = self.tasks.is_empty() && self.queue.is_empty() && self.renames.is_quiet();
+        let nothing_to_do = self.tasks.is_empty() && self.queue.is_empty();
+        let nothing_to_do = nothing_to_do && self.renames.is_quiet() && self.crossings.is_quiet();
         nothing_to_do && self.watch.is_known() && self.watch.is_quiet()
     }
 

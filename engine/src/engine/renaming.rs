@@ -287,6 +287,16 @@ impl<S: Store> Engine<S> {
         Ok(best.filter(|(rank, _)| *rank > 0).map(|(_, path)| path.clone()))
     }
 
+    /// Where the file of this identity is, if it is the item's at a path that is no item's.
+    pub(super) fn surely_arrived(&self, item: &ItemId, stat: &FileStat) -> Option<(MediaPath, FileStat)> {
+        let paths = self.renames.candidates.get(item)?;
+        paths.iter().find_map(|path| {
+            let arrival = self.renames.arrivals.get(path)?;
+            let same = stat.file_id != 0 && arrival.stat.file_id == stat.file_id;
+            same.then(|| (path.clone(), arrival.stat))
+        })
+    }
+
     fn is_file_of_another(&self, arrival: &Arrival, item: &ItemId, file_id: u64) -> Result<bool> {
         for other in arrival.undecided.iter().filter(|other| *other != item) {
             let Some(held) = self.own_entry(other)?.copy.and_then(|copy| copy.held) else { continue };
