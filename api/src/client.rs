@@ -5,8 +5,8 @@
 
 use crate::files::{self, FileError, Presence};
 use crate::types::{
-    DeleteAnswer, DeleteRequest, ErrorBody, Invite, ScanAnswer, Show, Status, WAIT_MS_MAX, WaitAnswer,
-    WaitRequest,
+    BrakeAnswer, BrakeRequest, BrakeStatus, DeleteAnswer, DeleteRequest, ErrorBody, Invite, ScanAnswer, Show,
+    Status, WAIT_MS_MAX, WaitAnswer, WaitRequest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -138,6 +138,11 @@ impl Client {
     /// Scans the whole media folder.
     pub fn scan(&self) -> Result<ScanAnswer, ClientError> {
         self.post("scan", &Empty {}, SCAN)
+    }
+
+    /// What the brake holds, and what a person says to it.
+    pub fn brake(&self, answer: Option<BrakeAnswer>) -> Result<BrakeStatus, ClientError> {
+        self.post("brake", &BrakeRequest { answer }, QUICK)
     }
 
     /// One item, by id or by path in the media folder.

@@ -137,6 +137,41 @@ pub struct WaitRequest {
     pub timeout_ms: u64,
 }
 
+/// `POST /v1/brake`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrakeRequest {
+    /// What a person says to the changes that are held; none only asks what these are.
+    pub answer: Option<BrakeAnswer>,
+}
+
+/// What a person says to changes that the brake holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BrakeAnswer {
+    /// They are meant: go on.
+    Accept,
+    /// They are not: bring everything back.
+    Refuse,
+}
+
+/// What the brake holds; where it was just answered, what it held until then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct BrakeStatus {
+    /// Whether it is on now.
+    pub on: bool,
+    /// Items whose file was deleted here.
+    pub deleted: u64,
+    /// Items whose content was rewritten here.
+    pub rewritten: u64,
+    /// Items whose name got another extension here.
+    pub renamed: u64,
+    /// New files that wait for the answer.
+    pub new_files: u64,
+    /// Refused changes that are not undone yet.
+    pub undoing: u64,
+}
+
 /// What `wait` found. Conflicts, parked tasks and absent members do not hold it; they are told.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct WaitAnswer {

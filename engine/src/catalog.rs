@@ -222,6 +222,42 @@ pub enum Committed {
     },
 }
 
+/// Items that are to have other paths: one transaction, which frees all their names before it gives the first, so that
+/// names can be swapped.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Repath {
+    /// Which, each item once. At most [`PLACES_MAX`].
+    pub places: Vec<NewPlace>,
+    /// The catalog epoch that the author read.
+    pub catalog_epoch: CatalogEpoch,
+    /// Who asks: must be in the roster.
+    pub author: ClientId,
+}
+
+/// The most items of one [`Repath`].
+pub const PLACES_MAX: usize = 1024;
+
+/// One item's wanted path.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NewPlace {
+    /// The item.
+    pub item: ItemId,
+    /// The path that its row had when this was asked: only there it is changed.
+    pub seen: MediaPath,
+    /// The wanted path; another may be assigned.
+    pub asked: MediaPath,
+}
+
+/// What became of a [`Repath`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Repathed {
+    /// The rows as they stand, of all items that have one. A row that had another path than the one seen, or is being
+    /// killed, is as it was.
+    Rows(Vec<CatalogRow>),
+    /// Nothing was changed.
+    Refused(Refusal),
+}
+
 /// Why the catalog refused a commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {

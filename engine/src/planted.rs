@@ -105,7 +105,7 @@ bugs! {
     LowVector = "18-low-vector", "S8", Planted, "a client whose database is new begins with a low incarnation";
     RestoredCatalogWins = "19-restored-catalog-wins", "S8", Planted, "a restored catalog's older row is downloaded over a newer file";
     TombstoneTooEarly = "20-tombstone-too-early", "S9", Planted, "a tombstone is forgotten before everybody has it";
-    UnmountIsDeletion = "21-unmount-is-deletion", "S10", Waits, "a root that is not there reads as if all its files were deleted";
+    UnmountIsDeletion = "21-unmount-is-deletion", "S10", Planted, "a root that is not there reads as if all its files were deleted";
     RetiredCounted = "22-retired-counted", "L5", Planted, "forgetting waits for clients that were retired";
     DeafThief = "23-deaf-thief", "L1", Planted, "a client that nobody hears counts as live where its messages arrive";
     FieldLostInRelay = "24-field-lost-in-relay", "S13", Planted, "a field that this version does not know is lost when an entry is kept";
@@ -117,7 +117,7 @@ bugs! {
     LostAnswerThenSave = "29-lost-answer-then-save", "S8", Planted, "after a commit without an answer the next save drops the line's earlier step";
     CrossedEdits = "30-crossed-edits", "S8", Waits, "a peer's uncommitted edit is taken over another uncommitted edit";
     SaveBeforeRename = "31-save-before-rename", "S8", Planted, "what came out of an exchange goes to trash unseen";
-    TwoItemsOnePath = "32-two-items-one-path", "S8", Waits, "a second item is written over the first one's path";
+    TwoItemsOnePath = "32-two-items-one-path", "S10", Planted, "a second item is written over the first one's path";
     WipedRevives = "33-wiped-revives", "S9", Planted, "a wiped database imports the removed media that lie in its folder";
     CollectorPauses = "34-collector-pauses", "S7", Planted, "a name is deleted that was not condemned first";
     NoRelay = "35-no-relay", "L1", Planted, "a sign of life is not passed on, so a client in the middle cannot bridge two others";
@@ -130,9 +130,10 @@ bugs! {
     DeletedComesBack = "42-deleted-comes-back", "S9", Planted, "a removal record is forgotten, and an old copy of the picture comes back under its old id";
     OfferedOutOfOrder = "43-offered-out-of-order", "S6", Planted, "lost revisions are offered newest first";
     LeftoverEpoch = "44-leftover-epoch", "L1", Planted, "the epoch that the row keeps from one content's claims does not count for the next content's";
-    SwapWaits = "45-swap-waits", "L1", Waits, "two items that swap their names wait for each other for ever";
+    SwapWaits = "45-swap-waits", "L1", Planted, "two items that swap their names wait for each other for ever";
     NoExchangeReplaces = "46-no-exchange-replaces", "S8", Planted, "on a root without exchange the present file is replaced by a plain rename";
     TrashIsFinal = "47-trash-is-final", "S8", Planted, "what is written into a file that lies in trash is not looked at";
+    NoBrake = "48-no-brake", "S8", Planted, "a burst of changes is never too much";
 }
 
 #[cfg(test)]

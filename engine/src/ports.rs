@@ -3,7 +3,9 @@
 //! An effect is one step outside the engine (read, write, send bytes). Every effect is answered by exactly one
 //! [`Input::Done`] with its number; effects may be repeated after a crash, so each is safe to do twice.
 
-use crate::catalog::{CatalogEpoch, Commit, Committed, Created, FeedPage, FeedPosition, NewItem};
+use crate::catalog::{
+    CatalogEpoch, Commit, Committed, Created, FeedPage, FeedPosition, NewItem, Repath, Repathed,
+};
 use crate::catalog_orders::{Kill, Killing, NewEpoch, Offer, Offered, Unsound};
 use crate::content::Content;
 use crate::ids::{ClientId, ItemId, ObjectId};
@@ -69,6 +71,17 @@ pub enum Input {
         /// Where it is.
         kept_as: MediaPath,
     },
+    /// A person says what is to become of the changes that the brake holds.
+    Brake(BrakeAnswer),
+}
+
+/// What a person says to changes that the brake holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BrakeAnswer {
+    /// They are meant: go on.
+    Accept,
+    /// They are not: bring everything back.
+    Refuse,
 }
 
 /// What goes out.
@@ -108,6 +121,8 @@ pub enum Effect {
     VisitRoster(Visit),
     /// Enter a new item.
     Create(Box<NewItem>),
+    /// Give items other paths.
+    Repath(Box<Repath>),
     /// Register an object before its first byte.
     Intend(Object),
     /// Bring a file's content to the object store, checking that it is that content.
@@ -238,6 +253,8 @@ pub enum Outcome {
     Epoch(CatalogEpoch),
     /// `Offer`.
     Offered(Offered),
+    /// `Repath`.
+    Repathed(Repathed),
     /// `Intend`, `Put`, `Delete`, `Get`, `Fetch`, `Untrash`, `Borrow`, `Trash`, `SetAside`, `Move`: done. `Publish`: the content has its
     /// place.
     Done {
@@ -294,6 +311,8 @@ pub enum Event {
     Trashed(ItemId, MediaPath),
     /// A file was given the name that the catalog assigned.
     Renamed(ItemId, MediaPath),
+    /// A person renamed a file here, from this path; the catalog has the second for it now, everywhere.
+    Repathed(ItemId, MediaPath, MediaPath),
     /// A file cannot be synchronised as it is.
     Unreadable(MediaPath, String),
     /// A task failed and will be tried again.
@@ -314,6 +333,10 @@ pub enum Event {
     CatalogBack,
     /// The media folder could not be scanned.
     ScanFailed(String),
+    /// The brake is on; the text says why and what to do, for people.
+    BrakeOn(String),
+    /// A person has answered for so many items: the brake is off.
+    BrakeOff(BrakeAnswer, u64),
     /// A question for a person: what is asked about which item.
     Asking(ItemId, String),
 }

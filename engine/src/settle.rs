@@ -182,6 +182,10 @@ fn unexplained(s: &Situation<'_>) -> Verdict {
 /// Row 4.
 fn killed(s: &Situation<'_>, row: &CatalogRow) -> Verdict {
     match s.local {
+        // 10: no store has ever had what somebody saved there since.
+        Local::File(l) if !row.upload && !s.is_base(&l) && row.chain_holds(&l) => {
+            Verdict::Hold(Question::OnlyCopy)
+        }
         Local::File(l) if s.is_base(&l) || row.chain_holds(&l) => Verdict::Trash,
         Local::File(_) => Verdict::NewItem,
         Local::Absent | Local::Unknown => Verdict::Drop,
@@ -200,6 +204,8 @@ fn pending(s: &Situation<'_>, row: &CatalogRow, owner: ClientId) -> Verdict {
     }
     let ours = owner == s.me || !s.owner_at_it;
     match s.local {
+        // 10
+        Local::File(_) if !row.upload && (holds || based) => Verdict::Record,
         Local::File(_) if holds && ours => Verdict::Complete,
         Local::File(_) if based && ours => Verdict::Upload,
         Local::File(_) if holds || based => Verdict::Wait(Reason::Pending),

@@ -180,7 +180,25 @@ fn an_upload_always_follows_the_row_that_it_was_made_on() {
             let View::Row(row) = s.catalog else { panic!("upload without a row: {s:?}") };
             assert_eq!(s.base().unwrap().revision, row.revision, "{s:?}");
             assert!(matches!(s.local, Local::File(l) if !l.same_as(&row.content)), "{s:?}");
-            assert!(row.upload || !matches!(row.state, RowState::Active), "{s:?}");
+            assert!(row.upload, "{s:?}");
+        }
+    });
+}
+
+#[test]
+fn what_is_not_to_be_uploaded_never_is_and_its_only_copy_is_neither_trashed_nor_overwritten() {
+    every_situation(|s| {
+        let View::Row(row) = s.catalog else { return };
+        if row.upload {
+            return;
+        }
+        let verdict = settle(s);
+        assert!(!matches!(verdict, Verdict::Upload | Verdict::Complete | Verdict::UploadAgain), "{s:?}");
+        let edited =
+            matches!(s.local, Local::File(l) if s.base().is_some_and(|base| !base.content.same_as(&l)));
+        let elsewhere = matches!(s.local, Local::File(l) if l.same_as(&row.content));
+        if edited && !elsewhere {
+            assert!(!matches!(verdict, Verdict::Trash | Verdict::Download), "{s:?}: {verdict:?}");
         }
     });
 }

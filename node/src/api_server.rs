@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tcat_api::files::ControlFile;
-use tcat_api::types::{DeleteRequest, ErrorBody, WAIT_MS_MAX, WaitRequest};
+use tcat_api::types::{BrakeRequest, DeleteRequest, ErrorBody, WAIT_MS_MAX, WaitRequest};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -158,6 +158,7 @@ fn router(shared: Shared) -> Router {
         .route("/v1/wait", post(wait))
         .route("/v1/scan", post(scan))
         .route("/v1/delete", post(delete))
+        .route("/v1/brake", post(brake))
         .route("/v1/items/{*what}", get(show))
         .route("/v1/invite", post(invite))
         .fallback(no_route)
@@ -295,6 +296,24 @@ async fn delete(
     };
     match shared.control(which) {
         Ok(control) => shared.answer(control.delete(&request.item)).await,
+        Err(refused) => refused.into_response(),
+    }
+}
+
+async fn brake(
+    State(shared): State<Shared>,
+    which: WhichQuery,
+    body: Result<Json<BrakeRequest>, JsonRejection>,
+) -> Response {
+    let Json(request) = match body {
+        Ok(request) => request,
+        Err(error) => {
+            let what_to_do = "send {\"answer\": \"accept\"}, \"refuse\" or null";
+            return refusal(error.status(), &error.body_text(), what_to_do);
+        }
+    };
+    match shared.control(which) {
+        Ok(control) => shared.answer(control.brake(request.answer)).await,
         Err(refused) => refused.into_response(),
     }
 }

@@ -95,6 +95,10 @@ pub enum Command {
     /// Scan the whole media folder now
     #[command(after_help = "Example:\n  tcat scan")]
     Scan,
+    /// Say what is to become of a burst of changes that is held back
+    #[command(after_help = "Without an answer it shows what is held.\n\n\
+                            Example:\n  tcat brake\n  tcat brake refuse && tcat wait")]
+    Brake(commands::brake::Args),
     /// Show one item: its catalog row, its import, and who holds it
     #[command(after_help = "Example:\n  tcat show 2024/sea/IMG_0001.jpg\n  tcat show --json ITEM-ID")]
     Show(commands::show::Args),
@@ -129,6 +133,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Tui(args) => commands::tui::run(&context, &args),
         Command::Wait(args) => commands::wait::run(&context, &args),
         Command::Scan => commands::scan::run(&context),
+        Command::Brake(args) => commands::brake::run(&context, &args),
         Command::Show(args) => commands::show::run(&context, &args),
         Command::Delete(args) => commands::delete::run(&context, &args),
         Command::Demo(args) => commands::demo::run(&args),

@@ -287,8 +287,7 @@ impl Config {
     /// Keys that a person has set and that this version does not act on yet: said at every start, so that nobody
     /// relies on them.
     pub fn without_effect(&self) -> Vec<&'static str> {
-        let standard = (Brake::default(), Limits::default().serves);
-        let set = [("brake", self.brake != standard.0), ("limits.serves", self.limits.serves != standard.1)];
+        let set = [("limits.serves", self.limits.serves != Limits::default().serves)];
         set.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect()
     }
 

@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 use std::time::Duration;
-use tcat_api::types::{DeleteAnswer, Invite, ScanAnswer, Show, Status, WaitAnswer};
+use tcat_api::types::{BrakeAnswer, BrakeStatus, DeleteAnswer, Invite, ScanAnswer, Show, Status, WaitAnswer};
 
 /// The running node, as its control API sees it.
 #[async_trait]
@@ -19,6 +19,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// Scans the whole media folder and returns when it is done.
     async fn scan(&self) -> Result<ScanAnswer, ControlError>;
+
+    /// What the brake holds; `answer` is what a person says to it.
+    async fn brake(&self, answer: Option<BrakeAnswer>) -> Result<BrakeStatus, ControlError>;
 
     /// One item, by media id or by path in the media folder.
     async fn show(&self, what: &str) -> Result<Show, ControlError>;

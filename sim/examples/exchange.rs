@@ -133,6 +133,7 @@ impl Member {
             downloads_max: 8,
             follow_deletions: false,
             old_root: false,
+            brake: tcat_engine::engine::BrakeLimits::default(),
             manual_import: false,
         };
         let now = Now { mono_ms: 1_000, wall_ms: 1_700_000_000_000 };

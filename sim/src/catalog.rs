@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::catalog::{
     CHAIN_LINKS_MAX, CatalogEpoch, CatalogRow, ChainLink, Commit, Committed, Created, FeedChange, FeedPage,
-    FeedPosition, NewItem, Refusal, RemovalRecord, Revision, RowState,
+    FeedPosition, NewItem, Refusal, RemovalRecord, Repath, Repathed, Revision, RowState,
 };
 use tcat_engine::catalog_orders::{Kill, Killing, NewEpoch, Offer, Offered, Unsound};
 use tcat_engine::catalog_rules::{
@@ -17,6 +17,7 @@ use tcat_engine::catalog_rules::{
 use tcat_engine::clock::Stamp;
 use tcat_engine::content::Content;
 use tcat_engine::ids::{ClientId, ItemId, ObjectId};
+use tcat_engine::paths::{FoldedPath, MediaPath};
 use tcat_engine::planted::Planted;
 use tcat_engine::ports::Object;
 use tcat_engine::roster::{self, RosterMember, Visit};
@@ -417,6 +418,47 @@ impl Catalog {
     pub fn unanswered(&self) -> Vec<String> {
         let lost = self.past.asked.keys().filter(|(_, content)| !self.knows(content));
         lost.map(|(item, content)| format!("S8: {content:?} of {item:?} was offered and is lost")).collect()
+    }
+
+    /// Gives items other paths: all their names are free before the first is given.
+    pub fn repath(&mut self, repath: &Repath) -> Repathed {
+        let mut free = BTreeMap::new();
+        for place in &repath.places {
+            let killed = |row: &CatalogRow| !matches!(row.state, RowState::Pending { .. } | RowState::Active);
+            let row =
+                self.now.rows.get(&place.item).filter(|row| !killed(row) && row.cache_path == place.seen);
+            if row.is_some() {
+                free.insert(place.item, place);
+            }
+        }
+        let mut taken: BTreeSet<FoldedPath> = self
+            .now
+            .rows
+            .values()
+            .filter(|row| !free.contains_key(&row.item))
+            .map(|row| row.cache_path.folded())
+            .collect();
+        for place in repath.places.iter().filter(|place| free.contains_key(&place.item)) {
+            let numbered = (1..).map(|n| place.asked.numbered(n));
+            let path = std::iter::once(place.asked.clone()).chain(numbered);
+            let path = path.into_iter().find(|path| !taken.contains(&path.folded()));
+            let (Some(path), Some(mut row)) = (path, self.now.rows.get(&place.item).cloned()) else {
+                continue;
+            };
+            taken.insert(path.folded());
+            if row.cache_path != path {
+                row.cache_path = path;
+                self.put_row(row);
+            }
+        }
+        let rows = repath.places.iter().filter_map(|place| self.now.rows.get(&place.item).cloned());
+        Repathed::Rows(rows.collect())
+    }
+
+    /// The row of the item at a path.
+    pub fn row_at(&self, path: &str) -> Option<&CatalogRow> {
+        let path = MediaPath::parse(path).ok()?;
+        self.now.rows.values().find(|row| row.cache_path == path)
     }
 
     /// Commits a content.

@@ -290,6 +290,7 @@ impl ClaimWorld {
             downloads_max: 8,
             follow_deletions: false,
             old_root: false,
+            brake: tcat_engine::engine::BrakeLimits::default(),
             horizon_ms: 90 * 86_400_000,
             manual_import: false,
         };

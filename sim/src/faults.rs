@@ -19,6 +19,8 @@ pub struct Faults {
     pub catalog_away: bool,
     /// The node whose disk is full.
     pub full_disk: Option<usize>,
+    /// The node whose media folder is not mounted.
+    pub unmounted: Option<usize>,
 }
 
 impl Faults {
@@ -29,6 +31,7 @@ impl Faults {
             Effect::ReadFeed { .. }
                 | Effect::VisitRoster(_)
                 | Effect::Create(_)
+                | Effect::Repath(_)
                 | Effect::Intend(_)
                 | Effect::Put { .. }
                 | Effect::Commit(_)
@@ -43,7 +46,17 @@ impl Faults {
             effect,
             Effect::Get { .. } | Effect::Fetch { .. } | Effect::Untrash { .. } | Effect::Borrow { .. }
         );
-        (catalog && self.catalog_away) || (disk && self.full_disk == Some(n))
+        let folder = matches!(
+            effect,
+            Effect::Put { .. }
+                | Effect::Untrash { .. }
+                | Effect::Publish(_)
+                | Effect::Trash { .. }
+                | Effect::SetAside { .. }
+                | Effect::Move { .. }
+        );
+        let unmounted = self.unmounted == Some(n) && (folder || disk);
+        unmounted || (catalog && self.catalog_away) || (disk && self.full_disk == Some(n))
     }
 }
 

@@ -395,6 +395,15 @@ impl FileSystem {
         self.files[file.0].restless = restless;
     }
 
+    /// A person writes into a file and sets its modification time back: the time of that change stays.
+    pub fn edit_keeping_mtime(&mut self, path: &MediaPath, content: Content) {
+        if let Some(file) = self.file_at(&Place::Media(path.clone())) {
+            let mtime_ns = self.files[file.0].mtime_ns;
+            self.write(file, content);
+            self.files[file.0].mtime_ns = mtime_ns;
+        }
+    }
+
     /// The bytes change though nobody writes.
     pub fn rot(&mut self, path: &MediaPath, content: Content) {
         if let Some(file) = self.file_at(&Place::Media(path.clone())) {

@@ -89,6 +89,11 @@ impl<P: Plants> Folder<P> {
         contents.chain(self.disk.trash().map(|(_, kept)| kept)).any(|kept| kept == *content)
     }
 
+    /// What was moved to trash.
+    pub fn trash(&self) -> Vec<Content> {
+        self.disk.trash().map(|(_, content)| content).collect()
+    }
+
     /// A person saves a file.
     pub fn save(&mut self, path: MediaPath, content: Content) -> FileStat {
         self.disk.save_by_rename(&path, content);
@@ -103,6 +108,12 @@ impl<P: Plants> Folder<P> {
     /// A person renames a file to a free name.
     pub fn rename_by_person(&mut self, path: &MediaPath, to: MediaPath) {
         self.disk.rename_by_person(path, &to);
+    }
+
+    /// A person writes another content of the same length into a file and sets its modification time back: the system
+    /// keeps the time of that change all the same.
+    pub fn edit_keeping_mtime(&mut self, path: &MediaPath, content: Content) {
+        self.disk.edit_keeping_mtime(path, content);
     }
 
     /// The bytes change though nobody writes.

@@ -7,13 +7,13 @@ use crate::random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::batch::{Keys, Signature};
 use tcat_engine::content::{Blake3, Content, Md5};
-use tcat_engine::engine::{Config, Engine};
+use tcat_engine::engine::{BrakeLimits, Config, Engine};
 use tcat_engine::ids::ClientId;
 use tcat_engine::message::Message;
 use tcat_engine::observation::FileStat;
 use tcat_engine::paths::MediaPath;
 use tcat_engine::planted::{Bug, Planted};
-use tcat_engine::ports::{Effect, EffectId, Event, Input, Now, Outcome, Output};
+use tcat_engine::ports::{BrakeAnswer, Effect, EffectId, Event, Input, Now, Outcome, Output};
 use tcat_engine::store::MemoryStore;
 
 /// What the network does to messages.
@@ -35,6 +35,8 @@ pub struct World {
     pub weather: Weather,
     /// What goes wrong beside the network.
     pub faults: Faults,
+    /// How much may change before a person is asked, for nodes that start from now on.
+    pub brake: BrakeLimits,
     /// Ways that lead nowhere: (from, to).
     pub cuts: BTreeSet<(usize, usize)>,
     /// Effects ordered so far, but readings of the feed, which never end.
@@ -149,6 +151,8 @@ impl World {
             options: BTreeMap::new(),
             weather,
             faults: Faults::default(),
+            // Few files and busy persons: who tests the brake sets its limits.
+            brake: BrakeLimits { percent: 100, ..BrakeLimits::default() },
             cuts: BTreeSet::new(),
             orders: 0,
             inputs: 0,
@@ -213,6 +217,7 @@ impl World {
             manual_import: false,
             follow_deletions: options.follow_deletions,
             old_root: options.old_root,
+            brake: self.brake,
         };
         let empty = MemoryStore::planted(self.planted);
         let store = std::mem::replace(&mut node.store, empty).with_plants(self.planted);
@@ -243,6 +248,13 @@ impl World {
                 self.input(other, Input::Disconnected(id));
             }
         }
+    }
+
+    /// A person changes a file and sets its modification time back; the node's watcher sees it if it runs.
+    pub fn edit_keeping_mtime(&mut self, n: usize, path: &str, content: Content) {
+        let Ok(path) = MediaPath::parse(path) else { return };
+        self.nodes[n].folder.edit_keeping_mtime(&path, content);
+        self.watcher_sees(n, vec![path]);
     }
 
     /// A person saves a file; the node's watcher sees it if it runs.
@@ -298,6 +310,11 @@ impl World {
             self.nodes[n].folder.rename_by_person(&path, to.clone());
             self.watcher_sees(n, vec![path, to]);
         }
+    }
+
+    /// A person answers what a node's brake asks.
+    pub fn answer_brake(&mut self, n: usize, answer: BrakeAnswer) {
+        self.input(n, Input::Brake(answer));
     }
 
     /// A person saves, deletes or renames a file, as chance has it.
@@ -428,6 +445,9 @@ impl World {
 
     /// Looks now; the engine hears of it later.
     fn look(&mut self, node: usize, life: u64, paths: &[MediaPath]) {
+        if self.faults.unmounted == Some(node) {
+            return; // the marker of the root is gone: nothing is said
+        }
         let observations = paths.iter().map(|path| self.nodes[node].folder.look(path)).collect();
         let input = Input::Observed { since_ms: self.now_ms, observations };
         let ms = self.looks_for(node, 50);
@@ -435,6 +455,10 @@ impl World {
     }
 
     fn scan(&mut self, node: usize, life: u64) {
+        if self.faults.unmounted == Some(node) {
+            let input = Input::ScanFailed("the media folder is gone".into());
+            return self.later(1, Happening::Input { node, life, input: Box::new(input) });
+        }
         let (observations, coverage) = self.nodes[node].folder.scan();
         let ms = self.looks_for(node, 200);
         for page in observations.chunks(512) {
@@ -576,6 +600,7 @@ impl World {
             Effect::Unsound(order) => Outcome::Committed(self.catalog.unsound(&order)),
             Effect::NewEpoch(order) => Outcome::Epoch(self.catalog.new_epoch(&order)),
             Effect::Offer(offer) => Outcome::Offered(self.catalog.offer(&offer)),
+            Effect::Repath(repath) => Outcome::Repathed(self.catalog.repath(&repath)),
             Effect::Put { object, path } => match self.nodes[n].folder.contents().get(&path) {
                 Some(content) if content.same_as(&object.content) => {
                     if self.catalog.put(object.id, object.content) { done } else { Outcome::Occupied }

@@ -148,16 +148,6 @@ fn a_second_file_whose_name_differs_in_case_alone_is_left_alone_and_named() {
 }
 
 #[test]
-fn a_renamed_file_is_imported_under_its_new_name_and_restored_under_the_old() {
-    let mut world = world_with_a_file(9, 3);
-    world.rename(1, "album/a.jpg", "album/b.jpg");
-    demand_rest(&mut world);
-    world.rename(2, "album/a.jpg", "album/A.JPG");
-    demand_rest(&mut world);
-    assert_eq!(world.catalog.rows().count(), 2);
-}
-
-#[test]
 fn rot_is_never_uploaded_also_when_the_node_crashes_at_that_moment() {
     for after_ms in (300..1_000).step_by(20) {
         let mut world = world_with_a_file(after_ms, 2);

@@ -9,6 +9,7 @@ use super::claiming::{Scope, Turn};
 use super::exchange::Peer;
 use super::settling::Slot;
 use super::tasks::{Download, DownloadStep, Job, short};
+use super::upload::object_id;
 use super::{Engine, Result};
 use crate::catalog::{CatalogRow, ChainLink};
 use crate::claims;
@@ -16,6 +17,7 @@ use crate::content::Content;
 use crate::entry::{Entry, OwnedEntry, TaskKind};
 use crate::ids::{ClientId, ItemId};
 use crate::paths::MediaPath;
+use crate::planted::Bug;
 use crate::ports::{Effect, Event, Outcome, Publish};
 use crate::store::Store;
 use std::collections::BTreeSet;
@@ -47,13 +49,20 @@ impl<S: Store> Engine<S> {
         entry: &Entry,
         row: Option<CatalogRow>,
     ) -> Result<()> {
-        let Some(row) = row else { return Ok(()) };
+        let Some(mut row) = row else { return Ok(()) };
+        if let Some(was) = self.lost_content(&item, Some(&row)) {
+            // Not C: what a refused change has replaced there, from members or from the object that it has still.
+            (row.content, row.object) = (was.content, Some(object_id(&item, &was.content, 0)));
+        }
         self.withdraw_all_but(item, Some((TaskKind::Download, &row.content)))?;
+        let mut held = entry.held_content().copied();
         if !self.claim_path(&item, &row.cache_path)? {
-            return self.wait_for_path(item, &row.cache_path);
+            match self.tracked(&row.cache_path)?.filter(|_| self.planted(Bug::TwoItemsOnePath)) {
+                Some(other) => held = self.own_entry(&other.item)?.held_content().copied(),
+                None => return self.wait_for_path(item, &row.cache_path),
+            }
         }
         let scope = self.want(item, TaskKind::Download, &row.content)?;
-        let held = entry.held_content().copied();
         let untrash = held.is_none() && self.queue.may_be_in_trash(&item);
         let source = match untrash {
             true => Source::Trash,
@@ -344,7 +353,10 @@ impl<S: Store> Engine<S> {
         let entry = self.own_entry(&item)?;
         let row = self.row(&item)?;
         let target_stands = row.is_some_and(|row| row.revision == download.target.revision);
-        if self.restoring.holds_back() || !target_stands || entry.held_content().copied() != download.expected
+        let judged_anew = entry.held_content().copied() != download.expected;
+        if self.restoring.holds_back()
+            || !target_stands
+            || (judged_anew && !self.planted(Bug::TwoItemsOnePath))
         {
             self.end(item);
             return Ok(());
@@ -368,6 +380,7 @@ impl<S: Store> Engine<S> {
             self.event(Event::Restored(item, download.path.clone()));
         }
         self.record_held(item, download.path, content, download.target, stat)?;
+        self.goes_back(item)?;
         if let Some(kept_as) = kept_as {
             self.note_kept(item, &kept_as)?;
             self.watch.look_again(kept_as, self.now.mono_ms + self.config.quiet_ms);

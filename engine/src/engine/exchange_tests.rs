@@ -137,6 +137,7 @@ impl Member {
             downloads_max: 4,
             follow_deletions: false,
             old_root: false,
+            brake: super::BrakeLimits::default(),
             manual_import: false,
         };
         let now = Now { mono_ms: 60_000, wall_ms: 1_700_000_000_000 };

@@ -120,8 +120,11 @@ impl<S: Store> Engine<S> {
             self.attempts.unpark_all();
         }
         for change in page.changes {
-            self.apply_news(change)?;
+            if !self.is_before_our_repath(&change, began_ms)? {
+                self.apply_news(change)?;
+            }
         }
+        self.renames.feed_read(began_ms);
         if self.feed.position != page.through {
             self.feed.position = page.through;
             self.tx.put(Table::Meta, META_FEED.to_vec(), codec::encode(&page.through)?);

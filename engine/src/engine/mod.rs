@@ -7,13 +7,16 @@
 //! Each file of this folder is one room. What is known: `ledgers` (whose word is kept, and how), `heads` (which ledgers
 //! are whole) and `repair` (making them so), `forgetting`, `roster`, `liveness` and `exchange` (talking to members),
 //! `observe` (files that changed), `removed` (deleted media that lie in an old folder), `feed` (rows that changed),
-//! `restoring` (a catalog that was restored). What is done: `settling` (what to do next for an item), `tasks` with
+//! `restoring` (a catalog that was restored), `renaming` and `crossing` (files that a person gave another name), `brake`
+//! (too many changes at once). What is done: `settling` (what to do next for an item), `tasks` with
 //! `upload`, `download`, `placing`, `killing` and `repairing` (doing it, step by step), `claiming` with `leases` (who in
 //! the workgroup does it, and until when), `attempts` (how often it was tried). What is told: `probe` (is there
 //! anything left to do), `report` (what people see).
 
 mod attempts;
+mod brake;
 mod claiming;
+mod crossing;
 mod download;
 mod exchange;
 mod feed;
@@ -27,6 +30,7 @@ mod observe;
 mod placing;
 mod probe;
 mod removed;
+mod renaming;
 mod repair;
 mod repairing;
 mod report;
@@ -52,6 +56,7 @@ use crate::store::{Store, StoreError, Table};
 use crate::transaction::Transaction;
 use std::collections::{BTreeMap, VecDeque};
 
+pub use brake::{BRAKE_LEAST, BrakeLimits, BrakeReport};
 pub use report::{ItemReport, KeptEntry, PeerReport, Report, TaskReport};
 
 /// What the engine is told once.
@@ -86,6 +91,8 @@ pub struct Config {
     /// Whether the media folder's marker is older than the database: what the first full scan finds may have been
     /// removed while that database did not exist.
     pub old_root: bool,
+    /// How much may vanish or change before a person is asked.
+    pub brake: BrakeLimits,
 }
 
 /// Why the engine stopped.
@@ -123,6 +130,9 @@ pub struct Engine<S> {
     lives: liveness::Lives,
     feed: feed::Feed,
     watch: observe::Watch,
+    renames: renaming::Renames,
+    crossings: crossing::Crossings,
+    brake: brake::Brake,
     queue: settling::Queue,
     restoring: restoring::Restoring,
     doubts: repairing::Doubts,
@@ -143,6 +153,7 @@ enum Waiter {
     Feed,
     Roster,
     Restoring,
+    Repath,
     Task(ItemId),
 }
 
@@ -188,6 +199,9 @@ impl<S: Store> Engine<S> {
             doubts: repairing::Doubts::default(),
             old_root,
             watch: observe::Watch::default(),
+            renames: renaming::Renames::default(),
+            crossings: crossing::Crossings::default(),
+            brake: brake::Brake::load(&tx, now.mono_ms)?,
             queue: settling::Queue::load(&tx)?,
             counts: report::Counts::load(&tx)?,
             tasks: BTreeMap::new(),
@@ -222,7 +236,7 @@ impl<S: Store> Engine<S> {
             Input::Message(from, message) => self.message(from, message)?,
             Input::Observed { since_ms, observations } => self.observed(since_ms, observations)?,
             Input::Scanned(coverage) => self.scanned(&*coverage)?,
-            Input::ScanFailed(why) => self.scan_failed(why),
+            Input::ScanFailed(why) => self.scan_failed(why)?,
             Input::Rescan => self.watch.want_scan(self.now.mono_ms),
             Input::Done(id, outcome) => self.effect_done(id, outcome)?,
             Input::Progress(id, bytes) => self.progress(id, bytes),
@@ -231,6 +245,7 @@ impl<S: Store> Engine<S> {
             Input::WaitCancelled(id) => self.wait_ends(id),
             Input::Delete(item) => self.person_deletes(item)?,
             Input::KeptBeside { path, kept_as } => self.kept_beside(&path, kept_as)?,
+            Input::Brake(answer) => self.brake_answered(answer)?,
         }
         self.finish_input()
     }
@@ -254,7 +269,9 @@ impl<S: Store> Engine<S> {
         self.scan_if_due();
         self.look_if_due();
         if self.stopped.is_none() {
+            self.expire_changes();
             self.settle_some()?;
+            self.renames_if_due()?;
         }
         self.seal()?;
         self.forget_some()?;
@@ -274,6 +291,8 @@ impl<S: Store> Engine<S> {
             self.gathering_due_ms(),
             self.watch.due_ms(),
             if self.stopped.is_none() { self.queue.due_ms(self.now.mono_ms) } else { u64::MAX },
+            self.renames.due_ms(),
+            self.brake.due_ms(self.config.brake.window_ms),
             self.task_due_ms(),
             self.lease_due_ms(),
             self.probe_due_ms(),
@@ -313,6 +332,7 @@ impl<S: Store> Engine<S> {
             Some(Waiter::Feed) => self.feed_read(outcome),
             Some(Waiter::Roster) => self.roster_visited(outcome),
             Some(Waiter::Restoring) => self.restoring_done(id, outcome),
+            Some(Waiter::Repath) => self.repathed(outcome),
             Some(Waiter::Task(item)) => self.step_done(item, id, outcome),
             None => Ok(()),
         }

@@ -3,6 +3,7 @@
 //! Unknown is never absent. A file counts as gone only when two looks, a quiet time apart, have missed it. A content
 //! that somebody saved enters the item's line here, before anything is offered to anybody.
 
+use super::brake::ChangeKind;
 use super::feed::is_kept;
 use super::{Engine, Result};
 use crate::catalog::{ChainLink, FeedChange, Revision};
@@ -47,6 +48,8 @@ pub(super) struct Watch {
     scan_wanted_ms: Option<u64>,
     /// When the last finished scan was asked for; none since this start.
     scanned_ms: Option<u64>,
+    /// A file is missed for long enough, and only a scan that begins after this time can tell that it was not renamed.
+    scan_decides_ms: Option<u64>,
     /// Paths to look at again.
     again: BTreeMap<MediaPath, Again>,
     /// Items whose file cannot be judged now.
@@ -101,7 +104,25 @@ impl Watch {
 
     /// Whether no path waits for another look.
     pub(super) fn is_quiet(&self) -> bool {
-        self.again.is_empty()
+        self.again.is_empty() && self.scan_decides_ms.is_none()
+    }
+
+    /// What is at an item's path is decided by the end of a full scan; until then the item is unknown.
+    pub(super) fn decide_by_scan(&mut self, item: ItemId, path: &MediaPath, now_ms: u64) {
+        self.unknown.insert(item, path.clone());
+        if self.scanning_since_ms.is_none() {
+            self.let_scan_decide(now_ms, now_ms);
+        }
+    }
+
+    /// A scan that begins after this time must tell what has become of a file.
+    fn let_scan_decide(&mut self, quiet_at_ms: u64, now_ms: u64) {
+        if self.scanning_since_ms.is_some_and(|since_ms| since_ms >= quiet_at_ms) {
+            self.scan_decides_ms.get_or_insert(quiet_at_ms);
+        } else {
+            self.scan_decides_ms = Some(now_ms);
+            self.want_scan(now_ms);
+        }
     }
 
     pub(super) fn look_again(&mut self, path: MediaPath, at_ms: u64) {
@@ -132,6 +153,16 @@ impl Watch {
 
     pub(super) fn is_unknown(&self, item: &ItemId) -> bool {
         self.unknown.contains_key(item)
+    }
+}
+
+/// What a planted defect takes a folder for that is not there.
+#[derive(Debug)]
+struct NothingThere;
+
+impl Coverage for NothingThere {
+    fn presence(&self, _path: &MediaPath) -> Presence {
+        Presence::NotSeen
     }
 }
 
@@ -179,6 +210,9 @@ impl<S: Store> Engine<S> {
         let first = self.watch.scanned_ms.is_none();
         self.old_root_scanned();
         self.watch.scanned_ms = Some(since_ms);
+        self.watch.scan_decides_ms.take_if(|decides_ms| *decides_ms <= since_ms);
+        self.renames.scanned(coverage);
+        self.decide_crossings(coverage, since_ms)?;
         let mut from = Vec::new();
         loop {
             let page = self.tx.range(Table::Paths, &from, &[], 1024)?;
@@ -189,9 +223,10 @@ impl<S: Store> Engine<S> {
                 let stale = self.watch.is_stale(&tracked.path, since_ms);
                 match coverage.presence(&tracked.path) {
                     _ if stale => {}
-                    Presence::NotSeen => self.missed(tracked, since_ms)?,
+                    Presence::NotSeen => self.missed(tracked, since_ms, true)?,
                     // A folder, or something behind which nothing can be seen, is where the file was.
                     Presence::Unknown if self.holds_at(&tracked)? => {
+                        self.still_there(&tracked.item)?;
                         self.cannot_judge(tracked.item, tracked.path);
                     }
                     Presence::Unknown | Presence::Seen => {}
@@ -204,10 +239,14 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    pub(super) fn scan_failed(&mut self, why: String) {
+    pub(super) fn scan_failed(&mut self, why: String) -> Result<()> {
+        if self.planted(Bug::UnmountIsDeletion) {
+            return self.scanned(&NothingThere);
+        }
         self.watch.scanning_since_ms = None;
         self.watch.scan_due_ms = self.now.mono_ms + 10_000.min(self.config.scan_interval_ms);
         self.event(Event::ScanFailed(why));
+        Ok(())
     }
 
     pub(super) fn observed(&mut self, since_ms: u64, observations: Vec<Observation>) -> Result<()> {
@@ -222,32 +261,37 @@ impl<S: Store> Engine<S> {
             }
             match (seen, tracked) {
                 (Seen::File { content, stat }, Some(tracked)) => {
-                    self.saw_tracked_path(tracked, path, content, stat)?
+                    self.saw_tracked_path(tracked, path, (content, stat), since_ms)?
                 }
-                (Seen::File { content, stat }, None) => self.saw_new_file(path, content, stat)?,
-                (Seen::Busy, tracked) => self.saw_busy(path, tracked),
+                (Seen::File { content, stat }, None) => self.saw_untracked(path, content, stat)?,
+                (Seen::Busy, tracked) => self.saw_busy(path, tracked)?,
                 (Seen::Unreadable(why), tracked) => {
                     if let Some(tracked) = tracked {
+                        self.still_there(&tracked.item)?;
                         self.cannot_judge(tracked.item, path.clone());
                     }
                     self.event(Event::Unreadable(path, why));
                 }
-                (Seen::Absent, Some(tracked)) if tracked.path == path => self.missed(tracked, since_ms)?,
+                (Seen::Absent, Some(tracked)) if tracked.path == path => {
+                    self.missed(tracked, since_ms, false)?;
+                }
                 (Seen::Absent, _) if self.is_folder_of_tracked(&path)? => {
                     // What was a folder is gone, and all that was below it: only a full scan tells of each.
                     self.watch.want_scan(self.now.mono_ms);
                 }
-                (Seen::Absent, _) => {}
+                (Seen::Absent, _) => self.renames.went_away(&path),
             }
         }
         Ok(())
     }
 
-    fn saw_busy(&mut self, path: MediaPath, tracked: Option<Tracked>) {
+    fn saw_busy(&mut self, path: MediaPath, tracked: Option<Tracked>) -> Result<()> {
         if let Some(tracked) = tracked {
+            self.still_there(&tracked.item)?;
             self.watch.unknown.insert(tracked.item, path.clone());
         }
         self.watch.look_again(path, self.now.mono_ms + self.config.quiet_ms.max(1));
+        Ok(())
     }
 
     /// A file at a path that an item of ours has, or is to have.
@@ -255,15 +299,15 @@ impl<S: Store> Engine<S> {
         &mut self,
         tracked: Tracked,
         path: MediaPath,
-        content: Content,
-        stat: FileStat,
+        (content, stat): (Content, FileStat),
+        since_ms: u64,
     ) -> Result<()> {
         let held = self.own_entry(&tracked.item)?.copy.and_then(|copy| copy.held).map(|held| held.path);
         match held {
             Some(held) if held.folded() != path.folded() => {
                 // The item's own file is elsewhere yet: this one is another, and will give way.
                 self.is_known_at(&tracked.item, &path);
-                self.saw_new_file(path, content, stat)
+                self.saw_untracked(path, content, stat)
             }
             Some(held) if held != path && (stat.file_id == 0 || stat.file_id != tracked.stat.file_id) => {
                 // Two names that are one file on some machines. Unless the first is gone, this is one too many.
@@ -274,12 +318,22 @@ impl<S: Store> Engine<S> {
                 self.watch.look_again(held, self.now.mono_ms);
                 Ok(())
             }
+            // The item is to get this path, and has no file yet: this may be one that was renamed to it.
+            None if self.is_file_of_others(&tracked.item, &path, &content)? => {
+                self.is_known_at(&tracked.item, &path);
+                self.saw_untracked(path, content, stat)
+            }
+            Some(held) if held != path => {
+                self.renamed_by_person(tracked.item, &held, &path)?;
+                self.saw_file(tracked, path, content, stat)
+            }
+            Some(_) if self.may_be_crossed(&tracked, &path, (content, stat), since_ms)? => Ok(()),
             _ => self.saw_file(tracked, path, content, stat),
         }
     }
 
     /// An item's file.
-    fn saw_file(
+    pub(super) fn saw_file(
         &mut self,
         tracked: Tracked,
         path: MediaPath,
@@ -288,6 +342,7 @@ impl<S: Store> Engine<S> {
     ) -> Result<()> {
         let item = tracked.item;
         self.is_known_again(&item);
+        self.still_there(&item)?;
         let mut entry = self.own_entry(&item)?;
         let mut copy = entry.copy.clone().unwrap_or_default();
         let same = copy.held.as_ref().is_some_and(|held| held.content.same_as(&content) && held.path == path);
@@ -305,12 +360,21 @@ impl<S: Store> Engine<S> {
         if copy.held.is_none() && copy.base.is_none() {
             self.note_found(item);
         }
+        if !suspect && self.is_rewritten(&item, &copy, &content)? {
+            self.count_change(item, ChangeKind::Rewritten, &copy)?;
+        }
         self.extend_line(&item, &mut copy, &content)?;
         copy.held = Some(Held { content, path, cached_date_ms: self.now.wall_ms });
         entry.copy = Some(copy);
         self.stage(item, entry);
         self.queue.ready(item);
         Ok(())
+    }
+
+    /// Whether somebody put another content into the item's file that the catalog never had for it.
+    fn is_rewritten(&self, item: &ItemId, copy: &Copy, content: &Content) -> Result<bool> {
+        let changed = copy.held.as_ref().is_some_and(|held| !held.content.same_as(content));
+        Ok(changed && !self.row(item)?.is_some_and(|row| row.chain_holds(content)))
     }
 
     /// Whether the item's file is at this path, as far as we know.
@@ -327,7 +391,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// The item's file can be judged.
-    fn is_known_again(&mut self, item: &ItemId) {
+    pub(super) fn is_known_again(&mut self, item: &ItemId) {
         self.watch.missed_ms.remove(item);
         if self.watch.unknown.remove(item).is_some() {
             self.queue.ready(*item);
@@ -391,9 +455,9 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// A look, begun at this time, that did not find a tracked file. One that began a quiet time after another had
-    /// missed it makes it absent.
-    fn missed(&mut self, tracked: Tracked, since_ms: u64) -> Result<()> {
+    /// A look, begun at this time, that did not find a tracked file. A full scan that began a quiet time after another
+    /// look had missed it makes it absent, unless it has found the file under another name.
+    fn missed(&mut self, tracked: Tracked, since_ms: u64, whole: bool) -> Result<()> {
         let item = tracked.item;
         if self.task_moves_file(&item) {
             return Ok(());
@@ -411,9 +475,19 @@ impl<S: Store> Engine<S> {
             self.watch.look_again(tracked.path, quiet_at_ms.max(self.now.mono_ms));
             return Ok(());
         }
+        if !whole {
+            self.watch.unknown.insert(item, tracked.path);
+            self.watch.let_scan_decide(quiet_at_ms, self.now.mono_ms);
+            return Ok(());
+        }
         self.is_known_again(&item);
+        if self.was_renamed(&tracked)? {
+            return Ok(());
+        }
+        self.forget_rename(&item)?;
         if let Some(copy) = &mut entry.copy {
             copy.held = None;
+            self.count_change(item, ChangeKind::Deleted, copy)?;
         }
         self.stage(item, entry);
         self.queue.set_lost(item);
@@ -456,6 +530,7 @@ impl<S: Store> Engine<S> {
     /// Takes a path for an item, unless another needs it.
     pub(super) fn claim_path(&mut self, item: &ItemId, path: &MediaPath) -> Result<bool> {
         match self.tracked(path)? {
+            _ if self.renames.is_arrival(path) => return Ok(false),
             Some(tracked) if tracked.item == *item => return Ok(true),
             Some(tracked) if self.needs_path(&tracked.item, path)? => return Ok(false),
             _ => self.track(&Tracked::new(*item, path.clone(), FileStat::default()))?,

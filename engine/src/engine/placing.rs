@@ -136,7 +136,9 @@ impl<S: Store> Engine<S> {
         if !unwritten {
             self.watch.look_again(to.clone(), self.now.mono_ms);
         }
-        self.event(Event::Renamed(item, to));
+        if self.row(&item)?.is_some_and(|row| row.cache_path == to) {
+            self.event(Event::Renamed(item, to));
+        }
         self.queue.wake_waiting();
         self.end_well(item);
         Ok(())

@@ -65,12 +65,10 @@ impl Probes {
 impl<S: Store> Engine<S> {
     /// Whether nothing is left to do here, as far as we know without looking.
     pub(super) fn is_at_rest(&self) -> bool {
+        let nothing_to_do = self.tasks.is_empty() && self.queue.is_empty();
+        let nothing_to_do = nothing_to_do && self.renames.is_quiet() && self.crossings.is_quiet();
         let believed = !self.restoring.holds_back();
-        believed
-            && self.tasks.is_empty()
-            && self.queue.is_empty()
-            && self.watch.is_known()
-            && self.watch.is_quiet()
+        believed && nothing_to_do && self.watch.is_known() && self.watch.is_quiet()
     }
 
     /// The same, and both folder and catalog were looked at since.

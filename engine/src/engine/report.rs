@@ -1,5 +1,6 @@
 //! What people see of the engine: counts, members, and work under way.
 
+use super::brake::BrakeReport;
 use super::settling::Slot;
 use super::tasks::Job;
 use super::{Engine, Result};
@@ -84,6 +85,8 @@ pub struct Report {
     pub cloud_fetches: u64,
     /// Whether the catalog cannot be read now.
     pub catalog_away: bool,
+    /// What the brake holds.
+    pub brake: BrakeReport,
     /// Members met since this start.
     pub peers: Vec<PeerReport>,
     /// Work under way.
@@ -158,6 +161,7 @@ impl<S: Store> Engine<S> {
             versions: self.counts.kept.versions,
             cloud_fetches: self.counts.kept.cloud_fetches,
             catalog_away: self.feed.is_away(),
+            brake: self.brake_report(),
             peers: self.peer_reports(),
             tasks: self.task_reports(),
             resting: self.queue.resting().iter().map(|(item, why)| (*item, why.clone())).collect(),
@@ -233,6 +237,11 @@ impl<S: Store> Engine<S> {
             }
         }
         Ok(None)
+    }
+
+    /// Rows in the mirror of the catalog.
+    pub(super) fn rows_known(&self) -> u64 {
+        self.counts.kept.rows
     }
 
     pub(super) fn count_row(&mut self, before: Option<&FeedChange>, after: &FeedChange) -> Result<()> {

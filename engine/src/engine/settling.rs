@@ -3,7 +3,7 @@
 //! An item that is not settled is marked in the store until it is, so that a restart looks at it again. Work is
 //! never remembered: it is decided anew from what file, ledger and catalog say.
 
-use super::feed::is_kept;
+use super::renaming::Place;
 use super::tasks::Job;
 use super::timers::Timers;
 use super::{Engine, Result};
@@ -144,6 +144,11 @@ impl Queue {
         self.later.len()
     }
 
+    /// Nothing can be done until a person acts.
+    pub(super) fn hold(&mut self, item: ItemId, why: &str) {
+        self.resting.insert(item, why.into());
+    }
+
     pub(super) fn waiting_for_slot(&self, kind: Slot) -> usize {
         self.slotless[kind as usize].len()
     }
@@ -237,6 +242,9 @@ impl<S: Store> Engine<S> {
     }
 
     fn settle_item(&mut self, item: ItemId) -> Result<()> {
+        if self.renames.is_asked(&item) {
+            return Ok(()); // the catalog's answer brings it back
+        }
         // A verdict that only changes what we know is followed by another look; four are more than any item needs.
         if self.restoring.holds_back() {
             self.wait(item, Reason::CatalogUnknown);
@@ -248,10 +256,14 @@ impl<S: Store> Engine<S> {
             if self.carry_wish(item, row.as_ref())? {
                 return Ok(());
             }
-            if let Some(to) = self.misplaced(&entry, row.as_ref()) {
-                return self.put_in_place(item, &entry, to);
+            match self.place(item, &entry, row.as_ref())? {
+                Place::Here => {}
+                Place::Move(to) => return self.put_in_place(item, &entry, to),
+                Place::Ask if self.rests_for_brake(item) => return Ok(()),
+                Place::Ask => return self.ask_for_path(item),
             }
             let verdict = self.verdict(&item, &entry, row.as_ref())?;
+            let Some(verdict) = self.under_brake(item, &entry, row.as_ref(), verdict)? else { return Ok(()) };
             if !self.act(item, entry, row, verdict)? {
                 return self.drop_idle_claims(item, verdict);
             }
@@ -387,7 +399,7 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    fn wait(&mut self, item: ItemId, reason: Reason) {
+    pub(super) fn wait(&mut self, item: ItemId, reason: Reason) {
         let for_others = match reason {
             Reason::FileUnknown | Reason::CatalogUnknown => None,
             // Its owner does not rest before it has brought it there, or cannot; unless it goes away.
@@ -446,6 +458,7 @@ impl<S: Store> Engine<S> {
         if !entry.is_tombstone() {
             self.stage(item, Entry { copy: None, claims: Vec::new(), ..entry });
         }
+        self.forget_rename(&item)?;
         Ok(())
     }
 
@@ -458,23 +471,19 @@ impl<S: Store> Engine<S> {
         self.saw_new_file(held.path, held.content, stat)
     }
 
-    /// Where the item's file belongs, if it is elsewhere.
-    fn misplaced(&self, entry: &Entry, row: Option<&CatalogRow>) -> Option<MediaPath> {
-        let held = entry.copy.as_ref()?.held.as_ref()?;
-        let row = row?;
-        let assigned = is_kept(row) && held.path != row.cache_path;
-        assigned.then(|| row.cache_path.clone())
-    }
-
     fn put_in_place(&mut self, item: ItemId, entry: &Entry, to: MediaPath) -> Result<()> {
         let Some(held) = entry.copy.as_ref().and_then(|copy| copy.held.as_ref()) else { return Ok(()) };
         if self.watch.is_unknown(&item) || !self.watch.is_known() {
             self.wait(item, Reason::FileUnknown);
             return Ok(());
         }
-        if !self.claim_path(&item, &to)? {
-            return self.wait_for_path(item, &to);
-        }
+        let to = match self.claim_path(&item, &to)? {
+            true => to,
+            false => match self.way_out(&item, &to)? {
+                Some(aside) => aside,
+                None => return self.wait_for_path(item, &to),
+            },
+        };
         if !self.has_slot(Slot::Folder, item) {
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! Single inputs at one engine: what is too small or too odd for a whole simulated world.
 
-use super::{Config, Engine};
+use super::{BrakeLimits, Config, Engine};
 use crate::batch::{Batch, Keys, Record, Signature};
 use crate::catalog::{CatalogEpoch, CatalogRow, FeedChange, FeedPage, FeedPosition, Revision, RowState};
 use crate::clock::{Dot, Incarnation, Stamp, VersionVector};
@@ -65,6 +65,7 @@ impl Bench {
             manual_import: false,
             follow_deletions: false,
             old_root: false,
+            brake: BrakeLimits::default(),
         };
         let now = Now { mono_ms: 60_000, wall_ms: 1_700_000_000_000 };
         let engine = Engine::open(MemoryStore::default(), config, Box::new(NoKeys), now, 7).unwrap();

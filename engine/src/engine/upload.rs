@@ -71,6 +71,7 @@ impl<S: Store> Engine<S> {
         let entry = self.own_entry(&item)?;
         let held = entry.copy.as_ref().and_then(|copy| copy.held.clone());
         self.stage(item, Entry { copy: None, claims: Vec::new(), ..entry });
+        self.forget_rename(&item)?;
         if let Some(held) = held {
             let stat = self.tracked(&held.path)?.map(|tracked| tracked.stat).unwrap_or_default();
             self.track(&Tracked::new(row.item, held.path.clone(), stat))?;
@@ -216,7 +217,7 @@ impl<S: Store> Engine<S> {
                     .own_entry(&item)?
                     .held_content()
                     .is_some_and(|held| held.same_as(&upload.object.content));
-                if !still {
+                if !still || self.brake_holds(&item) {
                     self.end(item);
                     return Ok(());
                 }
@@ -309,7 +310,7 @@ impl<S: Store> Engine<S> {
     }
 }
 
-fn object_id(item: &ItemId, content: &Content, generation: u32) -> ObjectId {
+pub(super) fn object_id(item: &ItemId, content: &Content, generation: u32) -> ObjectId {
     ObjectId::derive("tcat 1 object", &[&item.0, &content.key(), &generation.to_le_bytes()])
 }
 

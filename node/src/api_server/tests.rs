@@ -4,7 +4,7 @@ use super::*;
 use async_trait::async_trait;
 use std::io::{Read, Write};
 use std::time::Instant;
-use tcat_api::types::{DeleteAnswer, Invite, ScanAnswer, Show, Status, WaitAnswer};
+use tcat_api::types::{BrakeAnswer, BrakeStatus, DeleteAnswer, Invite, ScanAnswer, Show, Status, WaitAnswer};
 use tcat_api::{Client, ClientError};
 
 struct FakeNode {
@@ -25,6 +25,9 @@ impl Control for FakeNode {
     }
     async fn scan(&self) -> Result<ScanAnswer, ControlError> {
         Err(ControlError::Failed { why: "the media folder is gone".into(), what_to_do: "mount it".into() })
+    }
+    async fn brake(&self, answer: Option<BrakeAnswer>) -> Result<BrakeStatus, ControlError> {
+        Ok(BrakeStatus { on: answer.is_none(), deleted: 700, ..BrakeStatus::default() })
     }
     async fn show(&self, what: &str) -> Result<Show, ControlError> {
         Err(ControlError::NotFound { what: format!("no item {what:?}"), what_to_do: "look".into() })
@@ -70,6 +73,20 @@ async fn ask<T: Send + 'static>(
 ) -> T {
     let home = running.folder.path().to_owned();
     tokio::task::spawn_blocking(move || question(Client::connect(&home, workgroup).unwrap())).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_person_asks_and_answers_the_brake() {
+    let running = running(&["films"]).await;
+    let held = ask(&running, None, |client| client.brake(None)).await.unwrap();
+    assert_eq!((held.on, held.deleted), (true, 700));
+    for answer in [BrakeAnswer::Accept, BrakeAnswer::Refuse] {
+        assert!(!ask(&running, None, move |client| client.brake(Some(answer))).await.unwrap().on);
+    }
+    let head = "POST /v1/brake HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer {token}\r\n";
+    let body = "content-type: application/json\r\ncontent-length: 18\r\nconnection: close\r\n\r\n{\"answer\":\"maybe\"}";
+    let (status, text) = raw(&running, &format!("{head}{body}")).await;
+    assert!(status.contains("422") && text.contains("accept"), "{status} {text}");
 }
 
 /// Sends `request` as it is, with `{port}` and `{token}` filled in, and returns the status line and the body.

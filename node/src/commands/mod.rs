@@ -1,5 +1,6 @@
 //! The commands, one file each: each reads its arguments, does its work or asks the running node, and prints.
 
+pub mod brake;
 pub mod delete;
 pub mod demo;
 pub mod init;

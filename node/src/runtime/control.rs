@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tcat_api::types::{
-    ByteCounts, ClientStatus, ConflictNote, CopyRow, DeleteAnswer, ImportRow, Invite, MediaCounts, MediaRow,
-    PeerStatus, ScanAnswer, Show, Status, TaskStatus, UnreadableNote, WaitAnswer, WorkgroupStatus,
+    BrakeAnswer, BrakeStatus, ByteCounts, ClientStatus, ConflictNote, CopyRow, DeleteAnswer, ImportRow,
+    Invite, MediaCounts, MediaRow, PeerStatus, ScanAnswer, Show, Status, TaskStatus, UnreadableNote,
+    WaitAnswer, WorkgroupStatus,
 };
 use tcat_engine::catalog::{CatalogRow, RowState};
 use tcat_engine::catalog_rules::being_killed;
@@ -23,7 +24,7 @@ use tcat_engine::engine::{EngineError, ItemReport, Report, TaskReport};
 use tcat_engine::entry::OwnedEntry;
 use tcat_engine::ids::{ClientId, ItemId, WorkgroupId};
 use tcat_engine::paths::MediaPath;
-use tcat_engine::ports::Input;
+use tcat_engine::ports::{BrakeAnswer as Answer, Input};
 use tcat_net::NetHandle;
 use tcat_storage::catalog::Catalog;
 use tokio::sync::watch;
@@ -215,7 +216,7 @@ impl Control for GroupControl {
                 clock: report.vector.iter().map(|(_, stamp)| stamp.counter).sum(),
             },
             settled: report.at_rest && !report.catalog_away,
-            brake: false,
+            brake: report.brake.on,
             clock: report.vector.iter().map(|(client, stamp)| (client.to_string(), pair(*stamp))).collect(),
             peers: self.peers(&report, &names),
             media: MediaCounts {
@@ -273,6 +274,26 @@ impl Control for GroupControl {
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         }
         .bounded())
+    }
+
+    async fn brake(&self, answer: Option<BrakeAnswer>) -> Result<BrakeStatus, ControlError> {
+        let held = self.report().await?.brake;
+        if let Some(answer) = answer {
+            let answer = match answer {
+                BrakeAnswer::Accept => Answer::Accept,
+                BrakeAnswer::Refuse => Answer::Refuse,
+            };
+            self.engine.input(Input::Brake(answer)).await.map_err(stopping)?;
+        }
+        let now = self.report().await?.brake;
+        Ok(BrakeStatus {
+            on: now.on,
+            deleted: held.deleted,
+            rewritten: held.rewritten,
+            renamed: held.renamed,
+            new_files: held.imports,
+            undoing: now.undoing,
+        })
     }
 
     async fn show(&self, what: &str) -> Result<Show, ControlError> {

@@ -149,6 +149,7 @@ impl Effects {
             Effect::ReadFeed { after, limit } => self.read_feed(after, limit).await,
             Effect::VisitRoster(visit) => answered(self.catalog.visit_roster(&visit).await, Outcome::Roster),
             Effect::Create(new) => answered(self.catalog.create(&new).await, Outcome::Created),
+            Effect::Repath(repath) => answered(self.catalog.repath(&repath).await, Outcome::Repathed),
             Effect::Commit(commit) => answered(self.catalog.commit(&commit).await, Outcome::Committed),
             Effect::Intend(object) => self.intend(object).await,
             Effect::Kill(kill) => answered(self.catalog.kill(&kill).await, Outcome::Killed),

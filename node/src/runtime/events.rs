@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tcat_engine::ids::ItemId;
 use tcat_engine::paths::MediaPath;
-use tcat_engine::ports::Event;
+use tcat_engine::ports::{BrakeAnswer, Event};
 use tokio::sync::oneshot;
 
 /// The most conflicts that are remembered for `wait` to name.
@@ -97,6 +97,9 @@ impl Events {
             Event::Renamed(item, path) => {
                 tracing::info!(?item, "{path:?}: has the name that the catalog assigned")
             }
+            Event::Repathed(item, from, to) => {
+                tracing::info!(?item, "{from:?}: renamed here; the catalog has it at {to:?} now")
+            }
             Event::Unreadable(path, why) if self.is_known(&path, &why) => {}
             Event::Unreadable(path, why) => tracing::warn!("{path:?}: is not synchronised: {why}"),
             Event::Failing(item, why) => tracing::warn!(?item, "{why}"),
@@ -119,6 +122,13 @@ impl Events {
             }
             Event::CatalogBack => tracing::info!("the catalog can be read again"),
             Event::ScanFailed(why) => tracing::warn!("{why}"),
+            Event::BrakeOn(why) => tracing::error!("the brake is on: {why}"),
+            Event::BrakeOff(BrakeAnswer::Accept, items) => {
+                tracing::warn!("the brake is off: what happened to {items} items is accepted")
+            }
+            Event::BrakeOff(BrakeAnswer::Refuse, items) => {
+                tracing::warn!("the brake is off: what happened to {items} items is being undone")
+            }
             Event::Asking(item, what) => tracing::warn!(?item, "{what}"),
         }
     }

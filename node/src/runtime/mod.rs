@@ -28,7 +28,7 @@ use serving::Serving;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tcat_engine::batch::{Keys, Signature};
-use tcat_engine::engine::Config as EngineConfig;
+use tcat_engine::engine::{BrakeLimits, Config as EngineConfig};
 use tcat_engine::ids::ClientId;
 use tcat_engine::message::Message;
 use tcat_engine::observation::FileStat;
@@ -237,6 +237,11 @@ fn engine_config(settings: &NodeSettings, media: String) -> EngineConfig {
         manual_import: settings.config.import == crate::config::Import::Manual,
         follow_deletions: settings.config.deletions == crate::config::Deletions::Follow,
         old_root: false,
+        brake: BrakeLimits {
+            percent: settings.config.brake.percent,
+            items: settings.config.brake.items,
+            window_ms: settings.config.brake.window_s.saturating_mul(1000),
+        },
     }
 }
 

@@ -12,8 +12,8 @@
 //! ([`crate::objects`]), the decisions ([`tcat_engine::catalog_rules`]).
 //!
 //! `sqlite` has the file, `opening` and `location` look at it first, `session` is one transaction on it;
-//! `schema` has the tables; `rows` turns columns into facts; `feed`, `create` with `places`, `commit`,
-//! `intents`, `kill`, `restore`, `roster` and `standings` are the operations, one file each.
+//! `schema` has the tables; `rows` turns columns into facts; `feed`, `create` and `repath` with `places`,
+//! `commit`, `intents`, `kill`, `restore`, `roster` and `standings` are the operations, one file each.
 
 mod commit;
 mod create;
@@ -27,6 +27,9 @@ mod opening;
 #[cfg(test)]
 mod opening_tests;
 mod places;
+mod repath;
+#[cfg(test)]
+mod repath_tests;
 mod restore;
 mod roster;
 mod rows;
@@ -47,7 +50,8 @@ use async_trait::async_trait;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tcat_engine::catalog::{
-    CatalogEpoch, Commit, Committed, Created, FeedChange, FeedPage, FeedPosition, NewItem, Refusal,
+    CatalogEpoch, Commit, Committed, Created, FeedChange, FeedPage, FeedPosition, NewItem, Refusal, Repath,
+    Repathed,
 };
 use tcat_engine::catalog_orders::{Kill, Killing, NewEpoch, Offer, Offered, Unsound};
 use tcat_engine::clock::Stamp;
@@ -113,6 +117,10 @@ pub trait Catalog: Send + Sync {
 
     /// Enters a new item as pending, at the asked path or the next free one. Only members may.
     async fn create(&self, new: &NewItem) -> Result<Created, CatalogError>;
+
+    /// Gives items other paths, each the asked one or the next free one; all their names are free before the first is
+    /// given, so that names can be swapped. Answers with the rows of all items asked for that have one.
+    async fn repath(&self, repath: &Repath) -> Result<Repathed, CatalogError>;
 
     /// Commits an edit or the completion of an upload; see the design, section 3.6.
     async fn commit(&self, commit: &Commit) -> Result<Committed, CatalogError>;

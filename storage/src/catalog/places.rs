@@ -1,8 +1,8 @@
-//! Which path a new item gets: the asked one, or the next that nobody has.
+//! Which path an item gets: the asked one, or the next that nobody has.
 //!
 //! What holds always: no two items get paths that fold to the same, and none gets a path of which another
 //! item's is a folder, or the other way round: no cache folder could hold both. The first keeps the name, the
-//! next gets `name(1).ext`, as the ancestor did. Not here: moving an item.
+//! next gets `name(1).ext`, as the ancestor did. Not here: giving it (`create`, `repath`).
 
 use super::error::CatalogError;
 use super::session::Session;

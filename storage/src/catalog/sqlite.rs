@@ -10,14 +10,14 @@ use super::location::{FileIdentity, log_path};
 use super::opening::{self, Opened};
 use super::session::{Names, Session, now_text};
 use super::{Catalog, Import, Intended, Member, Workgroup};
-use super::{commit, create, feed, imports, intents, kill, restore, roster, rows, standings};
+use super::{commit, create, feed, imports, intents, kill, repath, restore, roster, rows, standings};
 use async_trait::async_trait;
 use sqlx::sqlite::SqlitePool;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tcat_engine::catalog::{
-    CatalogEpoch, Commit, Committed, Created, FeedChange, FeedPage, FeedPosition, NewItem,
+    CatalogEpoch, Commit, Committed, Created, FeedChange, FeedPage, FeedPosition, NewItem, Repath, Repathed,
 };
 use tcat_engine::catalog_orders::{Kill, Killing, NewEpoch, Offer, Offered, Unsound};
 use tcat_engine::clock::Stamp;
@@ -175,6 +175,13 @@ impl Catalog for SqliteCatalog {
         let created = create::create(&mut session, new).await?;
         session.finish().await?;
         Ok(created)
+    }
+
+    async fn repath(&self, repath: &Repath) -> Result<Repathed, CatalogError> {
+        let mut session = self.write("renaming items").await?;
+        let repathed = repath::repath(&mut session, repath).await?;
+        session.finish().await?;
+        Ok(repathed)
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, CatalogError> {

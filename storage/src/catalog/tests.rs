@@ -45,7 +45,7 @@ impl Fixture {
     }
 
     /// Does to the database what no operation does.
-    async fn sql(&self, sql: &'static str, values: &[String]) {
+    pub async fn sql(&self, sql: &'static str, values: &[String]) {
         let mut session = self.catalog.write("testing").await.unwrap();
         let query = values.iter().fold(sqlx::query(sql), |query, value| query.bind(value.clone()));
         session.execute(query).await.unwrap();
@@ -97,7 +97,7 @@ pub(super) fn new_item(number: u32, path: &str) -> NewItem {
     }
 }
 
-async fn create(catalog: &SqliteCatalog, new: &NewItem) -> CatalogRow {
+pub(super) async fn create(catalog: &SqliteCatalog, new: &NewItem) -> CatalogRow {
     match catalog.create(new).await.unwrap() {
         Created::Row(row) => *row,
         other => panic!("{other:?}"),
@@ -147,7 +147,7 @@ async fn active_item(catalog: &SqliteCatalog) -> CatalogRow {
     committed(catalog.commit(&completion(catalog, 1).await).await.unwrap())
 }
 
-async fn whole_feed(catalog: &SqliteCatalog, limit: usize) -> (Vec<FeedChange>, FeedPosition) {
+pub(super) async fn whole_feed(catalog: &SqliteCatalog, limit: usize) -> (Vec<FeedChange>, FeedPosition) {
     let (mut changes, mut position) = (Vec::new(), FeedPosition::default());
     loop {
         let page = catalog.feed(position, limit).await.unwrap();
