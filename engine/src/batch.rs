@@ -316,8 +316,10 @@ impl Skeleton {
             match bone {
                 Bone::Live if at == index => {
                     *bone = Bone::Pruned { records: 1, hash };
-                    self.bones =
-                        merge_bones(self.count, &mut std::mem::take(&mut self.bones).into_iter().peekable());
+                    let mut merged = Vec::with_capacity(self.bones.len());
+                    let bones = std::mem::take(&mut self.bones);
+                    merge_bones(self.count, &mut bones.into_iter().peekable(), &mut merged);
+                    self.bones = merged;
                     return true;
                 }
                 Bone::Live => at += 1,
@@ -333,24 +335,28 @@ impl Skeleton {
     }
 }
 
-/// The subtree of `count` records whose bones come next, with pruned neighbours made one.
-fn merge_bones(count: u32, bones: &mut Peekable<std::vec::IntoIter<Bone>>) -> Vec<Bone> {
+/// Appends the subtree of `count` records whose bones come next, with pruned neighbours made one.
+fn merge_bones(count: u32, bones: &mut Peekable<std::vec::IntoIter<Bone>>, merged: &mut Vec<Bone>) {
     let whole = match bones.peek() {
-        None => return Vec::new(),
+        None => return,
         Some(Bone::Pruned { records, .. }) => *records >= count,
         Some(Bone::Live) => count <= 1,
     };
     if whole {
-        return bones.next().into_iter().collect();
+        merged.extend(bones.next());
+        return;
     }
-    let left_count = left_records(count);
-    let mut left = merge_bones(left_count, bones);
-    let right = merge_bones(count - left_count, bones);
-    if let ([Bone::Pruned { hash: a, .. }], [Bone::Pruned { hash: b, .. }]) = (&left[..], &right[..]) {
-        return vec![Bone::Pruned { records: count, hash: node_hash(a, b) }];
+    let (begin, left) = (merged.len(), left_records(count));
+    merge_bones(left, bones, merged);
+    merge_bones(count - left, bones, merged);
+    if let Some([Bone::Pruned { records: a, hash: left_hash }, Bone::Pruned { records: b, hash: right_hash }]) =
+        merged.get(begin..)
+        && (*a, *b) == (left, count - left)
+    {
+        let hash = node_hash(left_hash, right_hash);
+        merged.truncate(begin);
+        merged.push(Bone::Pruned { records: count, hash });
     }
-    left.extend(right);
-    left
 }
 
 #[cfg(test)]

@@ -108,6 +108,11 @@ impl Entry {
         self.copy.is_none() && self.claims.is_empty() && self.unknown.is_empty()
     }
 
+    /// Whether an entry's bytes hold nothing but its label: it is a tombstone, and left out of what a ledger adds up to.
+    pub fn is_bare(bytes: &[u8]) -> bool {
+        matches!(split_field(bytes), Ok((TAG_LABEL, _, [])))
+    }
+
     /// The claim on `task` for `target`, if there is one.
     pub fn claim(&self, task: TaskKind, target: &Content) -> Option<&Claim> {
         self.claims.iter().find(|claim| claim.task == task && claim.target.same_as(target))
@@ -249,6 +254,13 @@ mod tests {
         let bytes = sample().encode().unwrap();
         assert_eq!(Entry::decode(&bytes).unwrap(), sample());
         assert_eq!(Entry::decode(&bytes).unwrap().encode().unwrap(), bytes);
+    }
+
+    #[test]
+    fn only_a_tombstone_is_bare() {
+        let tombstone = Entry { label: sample().label, ..Entry::default() };
+        assert!(tombstone.is_tombstone() && Entry::is_bare(&tombstone.encode().unwrap()));
+        assert!(!Entry::is_bare(&sample().encode().unwrap()) && !Entry::is_bare(&[]));
     }
 
     #[test]

@@ -315,3 +315,22 @@ fn the_rows_of_the_table_decide_in_their_order() {
     let landed = row(vec![link(OTHER, 1, 1), link(ME, 7, 4)]);
     assert_eq!(go(file(5), &edited, &landed), Verdict::Adopt(link(ME, 7, 4)), "6: saved again meanwhile");
 }
+
+#[test]
+fn a_catalog_that_shows_an_earlier_revision_is_told_before_anything_else_is_done_by_it() {
+    every_situation(|s| {
+        if let (View::Row(_), true, true) = (s.catalog, s.behind, s.local != Local::Unknown) {
+            assert_eq!(settle(s), Verdict::OfferLost, "{s:?}");
+        }
+    });
+}
+
+#[test]
+fn a_removed_content_is_trashed_unasked_only_where_the_folder_is_older_than_its_database() {
+    every_situation(|s| {
+        if let (View::Gone(Some(_)), Local::File(l)) = (s.catalog, s.local) {
+            let known = s.is_base(&l) || s.in_old_root && known_to_the_catalog(s, &l);
+            assert_eq!(settle(s), if known { Verdict::Trash } else { Verdict::NewItem }, "{s:?}");
+        }
+    });
+}

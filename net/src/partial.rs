@@ -154,6 +154,51 @@ mod tests {
     }
 
     #[test]
+    fn whatever_a_crash_leaves_the_resumed_file_is_the_content() {
+        // Of each group a crash may keep all, nothing but zeros, or a part; or everything from there on is cut off.
+        const LEFT: usize = 4;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("partial");
+        let (bytes, outboard, root) = content(3);
+        let group = GROUP_BYTES as usize;
+        for case in 0..LEFT.pow(3) {
+            let mut left = Vec::new();
+            let mut wrong = 0;
+            for (index, whole) in bytes.chunks(group).enumerate() {
+                let how = case / LEFT.pow(index as u32) % LEFT;
+                match how {
+                    0 => left.extend(whole),
+                    1 => left.resize(left.len() + whole.len(), 0),
+                    2 => {
+                        left.extend(&whole[..whole.len() / 2]);
+                        left.resize(left.len() + whole.len() - whole.len() / 2, 0);
+                    }
+                    _ => {
+                        wrong += 3 - index as u64;
+                        break;
+                    }
+                }
+                wrong += u64::from(how != 0);
+            }
+            std::fs::write(&path, &left).unwrap();
+            let (partial, whole) = open(&path, &bytes, root);
+            assert_eq!(whole, wrong == 0, "case {case}: nothing is believed, everything is hashed");
+            let (mut partial, ranges) = partial.missing(&outboard).unwrap();
+            assert_eq!(
+                ranges.iter().map(|(_, count)| count).sum::<u64>(),
+                wrong,
+                "case {case}: only that is fetched"
+            );
+            for index in ranges.iter().flat_map(|(first, count)| *first..first + count) {
+                let (start, end) = group_range(bytes.len() as u64, index);
+                partial.write(&outboard, index, &bytes[start as usize..end as usize]).unwrap();
+            }
+            partial.finish().unwrap();
+            assert!(std::fs::read(&path).unwrap() == bytes, "case {case}");
+        }
+    }
+
+    #[test]
     fn wrong_bytes_are_never_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("partial");

@@ -329,6 +329,11 @@ impl Disk {
         self.state().armed.take().is_some()
     }
 
+    /// Whether a trouble has cut the power, and it is still gone.
+    pub fn is_cut(&self) -> bool {
+        self.state().cut
+    }
+
     /// How many pages more the file can take into use; none: any number.
     pub fn set_free_pages(&self, pages: Option<u64>) {
         self.state().free_pages = pages;

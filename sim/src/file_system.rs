@@ -429,7 +429,7 @@ impl FileSystem {
 
     /// The stat of the file at a place.
     pub fn stat_at(&self, place: &Place) -> Option<FileStat> {
-        self.file_at(place).map(|file| self.looked(file).stat)
+        self.file_at(place).map(|file| self.stat_of(file))
     }
 
     /// Every picture in the media folder, outside `.tcat`.
@@ -499,15 +499,14 @@ impl FileSystem {
     }
 
     fn looked(&self, id: FileId) -> Looked {
-        let file = &self.files[id.0];
         let links = self.names.values().filter(|name| name.file == id).count() as u64;
-        let stat = FileStat {
-            size: file.size,
-            mtime_ns: file.mtime_ns,
-            ctime_ns: file.ctime_ns,
-            file_id: id.0 as u64 + 1,
-        };
-        Looked { kind: FileKind::Regular, stat, links, volume: 1 }
+        Looked { kind: FileKind::Regular, stat: self.stat_of(id), links, volume: 1 }
+    }
+
+    fn stat_of(&self, id: FileId) -> FileStat {
+        let file = &self.files[id.0];
+        let (size, mtime_ns, ctime_ns) = (file.size, file.mtime_ns, file.ctime_ns);
+        FileStat { size, mtime_ns, ctime_ns, file_id: id.0 as u64 + 1 }
     }
 
     fn data_at(&self, place: &Place) -> Option<&Data> {

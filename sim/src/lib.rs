@@ -12,6 +12,7 @@ pub mod disk;
 pub mod faults;
 pub mod file_system;
 pub mod folder;
+pub mod lives;
 mod machines;
 pub mod random;
 pub mod store;

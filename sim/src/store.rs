@@ -56,6 +56,16 @@ struct Shadow {
     earlier: Vec<StateSum>,
     /// The commit that failed: it may be there or not.
     in_doubt: Option<Vec<Change>>,
+    doubts: Doubts,
+}
+
+/// What became of commits that failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Doubts {
+    /// They are there.
+    pub kept: u64,
+    /// They are not.
+    pub lost: u64,
 }
 
 /// A hash of a whole state that follows each change: the sum of the hashes of all pairs.
@@ -121,7 +131,8 @@ impl StateSum {
 impl Shadow {
     fn new(planted: Planted) -> Self {
         let state = MemoryStore::planted(planted);
-        Self { state, sum: StateSum::default(), earlier: Vec::new(), in_doubt: None }
+        let (sum, doubts) = (StateSum::default(), Doubts::default());
+        Self { state, sum, earlier: Vec::new(), in_doubt: None, doubts }
     }
 
     fn sum_after(&self, changes: &[Change]) -> StateSum {
@@ -152,9 +163,14 @@ impl Shadow {
         if sum != self.sum {
             let after = in_doubt.as_ref().map(|changes| self.sum_after(changes));
             match (after == Some(sum), in_doubt) {
-                (true, Some(changes)) => self.commit(changes).map_err(|error| Breach::Refused(error.0))?,
+                (true, Some(changes)) => {
+                    self.doubts.kept += 1;
+                    self.commit(changes).map_err(|error| Breach::Refused(error.0))?
+                }
                 _ => return Err(self.what_is_wrong(found, sum)),
             }
+        } else {
+            self.doubts.lost += u64::from(in_doubt.is_some());
         }
         self.earlier.clear();
         Ok(())
@@ -210,6 +226,11 @@ impl SimStore {
         }
     }
 
+    /// What became of the commits of a full store that failed so far.
+    pub fn doubts(&self) -> Doubts {
+        self.shadow.doubts
+    }
+
     /// Lets a trouble hit after `passes` more operations of its kind (in a light store: commits or reads).
     pub fn arm(&mut self, trouble: Trouble, passes: u64, chance: Random) {
         match &mut self.kind {
@@ -255,10 +276,15 @@ impl SimStore {
         self.open()
     }
 
-    /// Stops it in order and opens it again.
-    pub fn reopen(&mut self) -> Result<(), Breach> {
+    /// Stops it in order and opens it again; a trouble that waits may hit its last word. Where the power is gone
+    /// already this is a crash.
+    pub fn reopen(&mut self, chance: &mut Random) -> Result<(), Breach> {
         if let Kind::Full(full) = &mut self.kind {
             full.database = None;
+            full.disk.disarm();
+            if full.disk.is_cut() {
+                full.disk.power_cut(chance);
+            }
         }
         self.open()
     }

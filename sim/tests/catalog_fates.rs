@@ -121,6 +121,29 @@ fn a_catalog_that_is_restored_while_everybody_works_and_crashes_loses_nothing() 
 }
 
 #[test]
+fn an_answer_that_the_feed_passes_by_betrays_a_restore_that_no_position_shows() {
+    for seed in 0..40 {
+        let mut world = world_with_files(seed, 1 + (seed as usize % 2), 1);
+        world.catalog.back_up();
+        let steps = world.catalog.rows().next().unwrap().chain.len();
+        world.save(0, "0.jpg", content(80));
+        while world.catalog.rows().next().unwrap().chain.len() == steps {
+            world.run_for(1);
+        }
+        // The answer is on its way, or was heard; the feed was not read since.
+        let pause_ms = world.chance(60);
+        world.run_for(pause_ms);
+        world.catalog.restore();
+        if seed % 3 == 0 {
+            world.crash(0);
+            world.start(0);
+        }
+        demand_rest(&mut world, &format!("seed {seed}"));
+        assert_eq!(contents(&world), [content(80)].into(), "seed {seed}: {}", log(&world));
+    }
+}
+
+#[test]
 fn feed_numbers_used_again_while_a_member_was_away_are_noticed() {
     for seed in 0..8 {
         let mut world = world_with_files(seed, 3, 2);
@@ -177,16 +200,17 @@ fn a_kill_goes_on_after_a_crash_at_any_moment_and_a_save_meanwhile_becomes_a_new
     for step in 0..60 {
         let mut world = world_with_files(step, 3, 1);
         world.kill(0, "0.jpg");
+        world.run_for(step % 8 * 40);
+        if step % 2 == 0 && world.folder(2).contents().len() == 1 {
+            world.save(2, "0.jpg", content(50));
+            edited += 1;
+        }
         world.run_for(step * 13);
         world.crash(0);
         if step % 3 == 0 {
             world.crash(1);
         }
         world.run_for(step % 5 * 1_000);
-        if step % 2 == 0 && world.folder(2).contents().len() == 1 {
-            world.save(2, "0.jpg", content(50));
-            edited += 1;
-        }
         world.run_for(step % 4 * 900);
         world.start(0);
         if step % 3 == 0 {
@@ -202,7 +226,7 @@ fn a_kill_goes_on_after_a_crash_at_any_moment_and_a_save_meanwhile_becomes_a_new
             log(&world)
         );
     }
-    assert!(edited > 3, "{edited}");
+    assert!(edited > 10, "{edited}");
 }
 
 #[test]
@@ -303,4 +327,79 @@ fn a_pending_item_is_taken_over_only_after_its_owner_was_silent_for_a_lease() {
     assert!(world.now_ms() >= began_ms + 2_000, "taken over after {} ms", world.now_ms() - began_ms);
     world.start(0);
     demand_rest(&mut world, "taken over");
+}
+
+/// Some seconds of everybody's work, with deletions, backups, restores and objects that are harmed.
+fn turmoil(world: &mut World) {
+    let mut restores = 0;
+    for _ in 0..14 {
+        let (n, file) = (world.chance(3) as usize, format!("{}.jpg", world.chance(4)));
+        match world.chance(12) {
+            0 | 1 => world.kill(n, &file),
+            2 => world.catalog.back_up(),
+            3 if restores < 2 => {
+                restores += 1;
+                world.catalog.restore();
+            }
+            4 => {
+                // Only what somebody has can come again.
+                let rows: Vec<_> =
+                    world.catalog.rows().filter(|row| row.state == RowState::Active).cloned().collect();
+                let held = |row: &&tcat_engine::catalog::CatalogRow| {
+                    (0..3).any(|n| world.folder(n).contents().values().any(|held| **held == row.content))
+                };
+                if let Some(row) = rows.iter().find(held) {
+                    world.catalog.harm_object(row.object_name(), None);
+                }
+            }
+            5 => world.meddle(n, &file),
+            6 => {
+                world.crash(n);
+                let down_ms = world.chance(4_000);
+                world.run_for(down_ms);
+                world.start(n);
+            }
+            _ => {
+                let content = world.fresh_content();
+                world.save(n, &file, content);
+            }
+        }
+        let pause_ms = world.chance(2_500);
+        world.run_for(pause_ms);
+    }
+}
+
+#[test]
+fn whatever_befalls_the_catalog_among_faults_and_crashes_all_comes_to_rest_and_nothing_is_lost() {
+    let text = std::env::var("TCAT_SEEDS").unwrap_or_default();
+    let (from, to) = match text.split_once("..") {
+        Some((from, to)) => (from.parse().unwrap(), to.parse().unwrap()),
+        None => (0, 12),
+    };
+    let mut failed = Vec::new();
+    for seed in from..to {
+        let weather = Weather { loss_permille: 100, twice_permille: 50, delay_ms_max: 300 };
+        let mut world = World::new(seed, 3, weather);
+        world.faults = Faults { failed_permille: 80, lost_permille: 80, ..Faults::default() };
+        turmoil(&mut world);
+        world.heal();
+        world.run_for(330_000);
+        // What nobody looked for, nobody missed.
+        let missing: Vec<_> =
+            world.catalog.rows().filter(|row| !world.catalog.object_is_sound(row)).cloned().collect();
+        for row in missing.iter().filter(|row| row.state == RowState::Active) {
+            world.catalog.harm_object(row.object_name(), Some(row.content));
+        }
+        let quiet = rests_for_good(&mut world, 300_000);
+        // A step that its own author has overwritten since may be gone with a restore: what persons saved is judged above.
+        let all = world.catalog.violations();
+        let bad: Vec<_> = all.iter().filter(|text| !text.starts_with("S8")).collect();
+        if quiet.is_err() || !bad.is_empty() {
+            if failed.is_empty() {
+                eprintln!("seed {seed}: {quiet:?} {bad:?}\n{}", log(&world));
+            }
+            failed.push(seed);
+        }
+    }
+    assert!(failed.is_empty(), "failed seeds: {failed:?}");
 }

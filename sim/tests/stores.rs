@@ -8,8 +8,9 @@ use conformance::{chance, conforms, dump, put, random_commit};
 use tcat_engine::planted::{Bug, Planted};
 use tcat_engine::store::{Store, Table};
 use tcat_sim::disk::Trouble;
+use tcat_sim::lives::{Tally, lives};
 use tcat_sim::random::Random;
-use tcat_sim::store::{Breach, SimStore};
+use tcat_sim::store::SimStore;
 
 const SOUND: Planted = Planted(None);
 
@@ -21,48 +22,21 @@ fn full() -> SimStore {
     SimStore::full(SOUND).unwrap()
 }
 
-const TROUBLES: [Trouble; 5] =
-    [Trouble::WriteError, Trouble::ReadError, Trouble::SyncError, Trouble::PowerCut, Trouble::PowerCutAtSync];
-
 #[test]
 fn the_light_and_the_full_store_conform() {
     conforms(&light);
     conforms(&full);
 }
 
-/// Lives of a store: commits, troubles, crashes. Returns the first breach and how many endings there were.
-fn lives(mut store: SimStore, seed: u64, endings: usize) -> Result<usize, Breach> {
-    let mut random = Random::new(seed);
-    let mut numbers = chance(seed ^ 0x5eed);
-    for _ in 0..endings {
-        if random.below(3) > 0 {
-            let trouble = TROUBLES[random.below(5) as usize];
-            let (passes, chance) = (random.below(40), Random::new(random.next_u64()));
-            store.arm(trouble, passes, chance);
-        }
-        store.set_disk_full(random.below(12) == 0);
-        for _ in 0..random.below(8) {
-            if store.commit(random_commit(&mut numbers)).is_err() {
-                break;
-            }
-            let _ = store.get(Table::Rows, b"k");
-        }
-        store.set_disk_full(false);
-        match random.below(4) {
-            // What a failed sync forgot is a test of its own.
-            0 if store.disk().is_none_or(|disk| !disk.has_forgotten()) => store.kill(&mut random)?,
-            _ => store.crash(&mut random)?,
-        }
-    }
-    Ok(endings)
-}
-
 #[test]
 fn what_was_acknowledged_survives_every_crash_and_a_failed_commit_is_there_whole_or_not_at_all() {
+    let mut tally = Tally::default();
     for seed in 0..60 {
-        lives(light(), seed, 12).unwrap();
-        lives(full(), seed, 12).unwrap_or_else(|breach| panic!("seed {seed}: {breach}"));
+        lives(&mut light(), seed, 12, &mut Tally::default()).unwrap();
+        lives(&mut full(), seed, 12, &mut tally).unwrap_or_else(|breach| panic!("seed {seed}: {breach}"));
     }
+    assert!(tally.doubts.kept > 10 && tally.doubts.lost > 100, "both ends of a failed commit: {tally:?}");
+    assert!(tally.power_cuts > 300 && tally.kills > 50 && tally.commits > 1000, "{tally:?}");
 }
 
 #[test]
@@ -121,7 +95,8 @@ fn the_same_numbers_leave_the_same_disk() {
 /// Seeds until a planted bug breaks an invariant, and which.
 fn caught(bug: Bug, seeds: u64) -> Option<(u64, &'static str)> {
     (0..seeds).find_map(|seed| {
-        let breach = lives(SimStore::full(Planted(Some(bug))).unwrap(), seed, 12).err()?;
+        let mut store = SimStore::full(Planted(Some(bug))).unwrap();
+        let breach = lives(&mut store, seed, 12, &mut Tally::default()).err()?;
         Some((seed + 1, breach.invariant()))
     })
 }
@@ -131,4 +106,18 @@ fn an_acknowledgement_before_the_sync_breaks_s3() {
     let (seeds, invariant) = caught(Bug::AckBeforeSync, 20).expect("it is never caught");
     assert_eq!(invariant, Bug::AckBeforeSync.invariant());
     assert!(seeds <= 5, "{seeds} seeds");
+}
+
+/// The sync of the last word of a node fails; it is started again on the same system, goes on well, and then the power
+/// goes.
+#[test]
+fn what_a_failed_sync_forgot_is_written_anew_before_anything_is_added_to_it() {
+    for seed in 0..120 {
+        let (mut store, mut numbers, mut random) = (full(), chance(seed), Random::new(seed));
+        (0..3).for_each(|_| store.commit(random_commit(&mut numbers)).unwrap());
+        store.arm(Trouble::SyncError, 0, Random::new(seed));
+        store.reopen(&mut random).unwrap();
+        (0..seed % 3).for_each(|_| store.commit(random_commit(&mut numbers)).unwrap());
+        store.crash(&mut random).unwrap_or_else(|breach| panic!("seed {seed}: {breach}"));
+    }
 }

@@ -6,7 +6,10 @@
 //! (`node_database`, `client_database`).
 
 use crate::platform;
+use crate::rewritten::Rewritten;
+use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition, TableError};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -96,7 +99,14 @@ pub(crate) fn open(path: &Path, format: &Format) -> Result<Database, DatabaseErr
         Ok(metadata) if !metadata.is_file() => return Err(unusable(path, format, "it is no regular file")),
         Ok(_) => {}
     }
-    let database = builder(format).open(path).map_err(|error| cannot_open(path, format, error.into()))?;
+    let cannot = |error: redb::DatabaseError| cannot_open(path, format, error.into());
+    let file = File::options().read(true).write(true).open(path).map_err(system)?;
+    if file.metadata().map_err(system)?.len() == 0 {
+        // It would be made a new one.
+        return Err(unusable(path, format, "it is no database"));
+    }
+    let backend = Rewritten::new(FileBackend::new(file).map_err(cannot)?);
+    let database = builder(format).create_with_backend(backend).map_err(cannot)?;
     check_format(&database, path, format)?;
     Ok(database)
 }
@@ -136,7 +146,8 @@ pub(crate) fn on_backend(
 ) -> Result<Database, DatabaseError> {
     let cannot = |error| cannot_open(path, format, error);
     let is_new = backend.len().map_err(|error| cannot(redb::StorageError::from(error).into()))? == 0;
-    let database = builder(format).create_with_backend(backend).map_err(|error| cannot(error.into()))?;
+    let database = builder(format).create_with_backend(Rewritten::new(backend));
+    let database = database.map_err(|error| cannot(error.into()))?;
     if is_new {
         record_format(&database, format).map_err(cannot)?;
     }

@@ -10,5 +10,6 @@ pub mod ignore_rules;
 pub mod node_database;
 pub mod objects;
 pub mod platform;
+mod rewritten;
 pub mod scanner;
 pub mod watcher;

@@ -11,7 +11,7 @@
 //! Left out: what is a change at all (`observe`, `renaming`).
 
 use super::{Engine, Result};
-use crate::catalog::{CatalogRow, ChainLink, Revision};
+use crate::catalog::{CatalogRow, ChainLink, Revision, RowState};
 use crate::codec;
 use crate::entry::{Copy, Entry};
 use crate::ids::ItemId;
@@ -172,6 +172,9 @@ impl<S: Store> Engine<S> {
             Some((_, changed)) => (now_ms, changed.was, changed.was_at.or_else(here)),
             None => (now_ms, copy.base, here()),
         };
+        // What a pending row has may never have come to the store.
+        let stored = row.as_ref().is_some_and(|row| !matches!(row.state, RowState::Pending { .. }));
+        let was = was.filter(|_| stored);
         let at_ms = if self.brake.on { at_ms } else { now_ms.max(at_ms) };
         self.brake.order.retain(|(_, other)| *other != item);
         self.brake.order.insert((at_ms, item));
@@ -320,6 +323,20 @@ impl<S: Store> Engine<S> {
         let (was, row) = (changed.was?, row?);
         let ours = row.revision.0.client == self.config.me && row.chain_has(&was.revision);
         (ours && !row.content.same_as(&was.content)).then_some(was)
+    }
+
+    /// What a refused change had replaced is nowhere any more: then what stands in the catalog has to do.
+    pub(super) fn cannot_go_back(&mut self, item: ItemId) -> Result<bool> {
+        let row = self.row(&item)?;
+        let lost = self.lost_content(&item, row.as_ref()).is_some();
+        if lost {
+            self.forget_change(&item);
+            let why =
+                "what a refused change had replaced is at no member and not in the object store any more";
+            self.event(Event::Failing(item, why.into()));
+            self.end(item);
+        }
+        Ok(lost)
     }
 
     /// What a refused change had replaced is here again: it is offered as what follows that change.

@@ -324,6 +324,11 @@ impl<S: Store> Engine<S> {
                 self.end(item);
                 return Ok(());
             }
+            DownloadStep::Get
+                if matches!(outcome, Outcome::Missing | Outcome::Corrupt) && self.cannot_go_back(item)? =>
+            {
+                return Ok(());
+            }
             DownloadStep::Get if !done => {
                 let why = match outcome {
                     Outcome::Missing => {

@@ -56,6 +56,11 @@ impl Feed {
         if self.reading_since_ms.is_some() { u64::MAX } else { self.due_ms }
     }
 
+    /// Whether a reading is under way.
+    pub(super) fn is_reading(&self) -> bool {
+        self.reading_since_ms.is_some()
+    }
+
     /// Whether the feed was read to its head by a reading that began at this time or later.
     pub(super) fn head_read_since(&self, ms: u64) -> bool {
         self.head_read_ms.is_some_and(|read| read >= ms)

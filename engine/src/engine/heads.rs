@@ -140,7 +140,7 @@ impl Heads {
 
 /// Whether an entry with these bytes is in the sum: a tombstone is not.
 fn counts(bytes: &[u8]) -> bool {
-    !Entry::decode(bytes).is_ok_and(|entry| entry.is_tombstone())
+    !Entry::is_bare(bytes)
 }
 
 impl<S: Store> Engine<S> {
@@ -332,6 +332,10 @@ impl<S: Store> Engine<S> {
 
     /// Begins a new incarnation above `seen` and writes all our entries again under it.
     pub(super) fn begin_incarnation(&mut self, seen: Stamp) -> Result<()> {
+        // Two machines with one key would go on outbidding each other.
+        if self.stopped.is_some() {
+            return Ok(());
+        }
         let before = self.ledgers.myself.stamp;
         let low = self.planted(Bug::LowVector);
         let floor = if low { before.incarnation } else { seen.incarnation.max(before.incarnation) };

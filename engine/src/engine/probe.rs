@@ -67,7 +67,7 @@ impl<S: Store> Engine<S> {
     pub(super) fn is_at_rest(&self) -> bool {
         let nothing_to_do = self.tasks.is_empty() && self.queue.is_empty();
         let nothing_to_do = nothing_to_do && self.renames.is_quiet() && self.crossings.is_quiet();
-        let believed = !self.restoring.holds_back();
+        let believed = !self.restoring.holds_back() && self.restoring.all_shown();
         believed && nothing_to_do && self.watch.is_known() && self.watch.is_quiet()
     }
 
@@ -113,6 +113,9 @@ impl<S: Store> Engine<S> {
     }
 
     pub(super) fn answer_probes(&mut self) {
+        if !(self.probe.waits.is_empty() && self.probe.asked.is_empty()) {
+            self.read_what_was_answered();
+        }
         let resting: Vec<_> = self
             .probe
             .asked

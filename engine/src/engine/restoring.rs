@@ -76,6 +76,11 @@ impl Restoring {
         self.step.is_some() || matches!(self.phase, Phase::Gathering { .. })
     }
 
+    /// Whether the feed has shown all that the catalog answered to us.
+    pub(super) fn all_shown(&self) -> bool {
+        self.answered.is_empty()
+    }
+
     /// Whether the catalog shows an earlier revision of the item than it did.
     pub(super) fn is_behind(&self, item: &ItemId) -> bool {
         self.behind.get(item).is_some_and(|(_, offered_ms)| offered_ms.is_none())
@@ -209,6 +214,13 @@ impl<S: Store> Engine<S> {
     pub(super) fn note_answered(&mut self, item: ItemId) {
         self.restoring.answered.insert(item, self.now.mono_ms);
         self.tx.put(Table::Tasks, answered_key(&item), Vec::new());
+    }
+
+    /// Somebody waits for us to rest: what was answered is to be shown by the feed, now.
+    pub(super) fn read_what_was_answered(&mut self) {
+        if !self.restoring.all_shown() && !self.feed.is_reading() {
+            self.feed.hint(self.now.mono_ms);
+        }
     }
 
     /// The feed has shown the item as we know it, or later.

@@ -22,6 +22,8 @@ pub(super) struct Roster {
     /// None until it was read once.
     members: Option<BTreeMap<ClientId, Standing>>,
     due_ms: u64,
+    /// When it was last visited.
+    visited_ms: u64,
     under_way: bool,
     /// Whether it was read since this start.
     visited: bool,
@@ -78,7 +80,7 @@ impl Roster {
     }
 
     fn hint(&mut self, now_ms: u64) {
-        self.due_ms = self.due_ms.min(now_ms + HINT_MS);
+        self.due_ms = self.due_ms.min(now_ms.max(self.visited_ms + HINT_MS));
     }
 }
 
@@ -87,7 +89,7 @@ impl<S: Store> Engine<S> {
         if self.now.mono_ms < self.roster.due_ms() {
             return;
         }
-        self.roster.under_way = true;
+        (self.roster.under_way, self.roster.visited_ms) = (true, self.now.mono_ms);
         if self.roster.resyncing && self.is_in_step() {
             self.roster.resyncing = false;
         }
@@ -226,9 +228,12 @@ impl<S: Store> Engine<S> {
         self.outputs.push_back(Output::Drop(client));
     }
 
-    /// Whether a member that connects is not talked to.
+    /// Whether a member that connects is not talked to. One that is new here makes us look into the roster.
     pub(super) fn is_barred(&mut self, client: &ClientId) -> bool {
         let now_ms = self.now.mono_ms;
+        if self.roster.members.is_some() && self.roster.standing(client).is_none() {
+            self.roster.hint(now_ms);
+        }
         self.roster.barred.retain(|_, until_ms| *until_ms > now_ms);
         let retired = self.roster.is_retired(client) && !self.planted(Bug::RetiredAccepted);
         retired || self.roster.barred.contains_key(client)

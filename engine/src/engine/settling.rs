@@ -310,7 +310,6 @@ impl<S: Store> Engine<S> {
         };
         let catalog = match (row, &removal) {
             (Some(row), _) => View::Row(row),
-            (None, Some(_)) if !self.feed.is_known() => View::Unknown,
             (None, Some(record)) => View::Gone(Some(record)),
             (None, None) if self.feed.is_known() => View::Gone(None),
             (None, None) => View::Unknown,
