@@ -232,7 +232,7 @@ fn caught(bug: Bug, seeds: u64, story: impl Fn(u64, Option<Bug>) -> Vec<String>)
 }
 
 fn cut_off(seed: u64, bug: Option<Bug>, clocks: bool) -> Vec<String> {
-    let slow_to_stop = Manners { cancel_ms: 250 + seed * 7 % 200, ..SLOW };
+    let slow_to_stop = Manners { cancel_ms: 250 + seed * 7 % 500, ..SLOW };
     let (mut world, holder) = with_a_worker(seed, 3, bug, slow_to_stop);
     let pause_ms = world.chance(2_000);
     world.run_for(pause_ms);

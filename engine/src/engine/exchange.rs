@@ -176,6 +176,10 @@ impl<S: Store> Engine<S> {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.heartbeat = Some(heartbeat);
         }
+        if !was_live {
+            // It may have been away: the sooner it is echoed, the sooner both count as live for each other.
+            self.beat_soon();
+        }
         if !was_live && self.live().contains(&from) {
             self.queue.wake_waiting();
         }
