@@ -529,7 +529,7 @@ impl World {
             Ok(frame) => frame,
             Err(error) => panic!("a message that cannot be sent: {error}"),
         };
-        self.words += u64::from(!matches!(message, Message::Heartbeat(_)));
+        self.words += u64::from(!matches!(message, Message::Heartbeat(_) | Message::Life(_)));
         // Two machines with one key both hear what is sent to it.
         let heard: Vec<_> =
             (0..self.nodes.len()).filter(|other| *other != n && self.nodes[*other].id == to).collect();

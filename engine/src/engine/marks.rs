@@ -275,6 +275,11 @@ impl<S: Store> Engine<S> {
         Ok(Some(least))
     }
 
+    /// Whether somebody waits for us to rest, and what was sealed just now is behind our mark: it is absorbed at once.
+    pub(super) fn absorbs_more(&self) -> bool {
+        self.marks.leftover && self.probe.is_asked()
+    }
+
     /// So far a mark may go that absorbs no more than one input should.
     fn chunk_end(&self, epoch: crate::catalog::CatalogEpoch, end: u64) -> Result<u64> {
         let me = self.config.me;

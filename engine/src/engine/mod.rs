@@ -278,6 +278,10 @@ impl<S: Store> Engine<S> {
             self.move_mark()?;
         }
         self.seal()?;
+        if self.stopped.is_none() && self.absorbs_more() {
+            self.move_mark()?;
+            self.seal()?;
+        }
         self.forget_some()?;
         self.answer_probes();
         self.save_heads()?;
