@@ -42,6 +42,21 @@ pub struct FeedPosition {
     pub id: [u8; 16],
 }
 
+/// A place in the feed of one life of the catalog, as ledgers speak of it: without the id of the change.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct FeedPlace {
+    /// The catalog epoch in which `number` counts.
+    pub epoch: CatalogEpoch,
+    /// A number of that feed, 0 before the first change.
+    pub number: u64,
+}
+
+impl From<FeedPosition> for FeedPlace {
+    fn from(position: FeedPosition) -> Self {
+        Self { epoch: position.epoch, number: position.number }
+    }
+}
+
 /// A row's place in its life. `tcat_media.state` holds the lower-case name with `-` between words.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum RowState {

@@ -4,6 +4,7 @@
 //! wrote under a tag unknown here is kept and written again, and relays pass the owner's bytes on verbatim.
 
 use crate::catalog::ChainLink;
+pub use crate::catalog::FeedPlace;
 use crate::clock::{Dot, Label};
 use crate::codec::{self, CodecError};
 use crate::content::Content;
@@ -21,6 +22,12 @@ pub struct Entry {
     pub copy: Option<Copy>,
     /// The work that this client does or wants to do on the item. At most [`CLAIMS_MAX`].
     pub claims: Vec<Claim>,
+    /// In the entry of the nil item alone, its owner's mark: every active item that last changed at or before this
+    /// place is in its cache as the catalog has it, unless the owner has an entry for it.
+    pub mark: Option<FeedPlace>,
+    /// Where the copy equals the catalog: a place in the feed at or after the row's last change that the owner had read.
+    /// A later mark of the owner's at or beyond it absorbs the entry.
+    pub settled: Option<FeedPlace>,
     /// Fields of a newer version, by rising tag.
     pub unknown: Vec<Field>,
 }
@@ -101,11 +108,13 @@ pub const ENTRY_BYTES_MAX: usize = 64 << 10;
 const TAG_LABEL: u16 = 1;
 const TAG_COPY: u16 = 2;
 const TAG_CLAIMS: u16 = 3;
+const TAG_MARK: u16 = 4;
+const TAG_SETTLED: u16 = 5;
 
 impl Entry {
     /// Whether it says nothing any more: kept only until every member knows that.
     pub fn is_tombstone(&self) -> bool {
-        self.copy.is_none() && self.claims.is_empty() && self.unknown.is_empty()
+        self.copy.is_none() && self.claims.is_empty() && self.mark.is_none() && self.unknown.is_empty()
     }
 
     /// Whether an entry's bytes hold nothing but its label: it is a tombstone, and left out of what a ledger adds up to.
@@ -131,6 +140,11 @@ impl Entry {
         }
         if !self.claims.is_empty() {
             fields.push((TAG_CLAIMS, codec::encode(&self.claims)?));
+        }
+        for (tag, place) in [(TAG_MARK, &self.mark), (TAG_SETTLED, &self.settled)] {
+            if let Some(place) = place {
+                fields.push((tag, codec::encode(place)?));
+            }
         }
         fields.extend(self.unknown.iter().map(|field| (field.tag, field.bytes.clone())));
         fields.sort_by_key(|(tag, _)| *tag);
@@ -163,6 +177,8 @@ impl Entry {
                 TAG_LABEL => entry.label = codec::decode_prefix(body)?.0,
                 TAG_COPY => entry.copy = Some(codec::decode_prefix(body)?.0),
                 TAG_CLAIMS => entry.claims = codec::decode_prefix(body)?.0,
+                TAG_MARK => entry.mark = Some(codec::decode_prefix(body)?.0),
+                TAG_SETTLED => entry.settled = Some(codec::decode_prefix(body)?.0),
                 _ => entry.unknown.push(Field { tag, bytes: body.to_vec() }),
             }
             last_tag = tag;
@@ -245,6 +261,8 @@ mod tests {
                 progress: 10,
                 attempts: 1,
             }],
+            mark: None,
+            settled: Some(FeedPlace { number: 7, ..FeedPlace::default() }),
             unknown: vec![Field { tag: 900, bytes: vec![1, 2, 3] }],
         }
     }

@@ -126,7 +126,7 @@ bugs! {
     FeedNumberAgain = "38-feed-number-again", "L2", Planted, "a feed position is believed by its number alone";
     TwoHosts = "39-two-hosts", "S6", Waits, "two hosts that were promoted at once both go on";
     PrefixOverLine = "40-prefix-over-line", "S8", Waits, "a prefix of a line replaces the longer line";
-    MarkTooEarly = "41-mark-too-early", "L2", Waits, "a mark passes an item that deviates";
+    MarkTooEarly = "41-mark-too-early", "L2", Planted, "a mark passes an item that deviates";
     DeletedComesBack = "42-deleted-comes-back", "S9", Planted, "a removal record is forgotten, and an old copy of the picture comes back under its old id";
     OfferedOutOfOrder = "43-offered-out-of-order", "S6", Planted, "lost revisions are offered newest first";
     LeftoverEpoch = "44-leftover-epoch", "L1", Planted, "the epoch that the row keeps from one content's claims does not count for the next content's";

@@ -30,11 +30,13 @@ pub enum Table {
     Contents = 8,
     /// (task, content) -> highest epoch known; (task, content, item, owner) -> nothing: whose entries claim what.
     Claims = 9,
+    /// (owner, catalog epoch, feed number, item) -> nothing: entries that equal the catalog, as marks absorb them.
+    Settled = 10,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Table; 10] = [
+    pub const ALL: [Table; 11] = [
         Table::Meta,
         Table::Entries,
         Table::EntryOrder,
@@ -45,6 +47,7 @@ impl Table {
         Table::Tasks,
         Table::Contents,
         Table::Claims,
+        Table::Settled,
     ];
 }
 

@@ -1,7 +1,7 @@
 //! The mirror of the catalog: its rows as the feed brings them, and when to read on.
 
 use super::{Engine, Result, Waiter};
-use crate::catalog::{CatalogRow, FeedChange, FeedPage, FeedPosition, RemovalRecord, RowState};
+use crate::catalog::{CatalogRow, FeedChange, FeedPage, FeedPlace, FeedPosition, RemovalRecord, RowState};
 use crate::catalog_rules;
 use crate::codec;
 use crate::ids::ItemId;
@@ -9,10 +9,22 @@ use crate::planted::Bug;
 use crate::ports::{Effect, Event, Outcome};
 use crate::store::{Store, Table};
 use crate::transaction::Transaction;
+use serde::{Deserialize, Serialize};
 
 const META_FEED: &[u8] = b"feed";
 const PAGE_CHANGES: u32 = 512;
 const RETRY_MS: u64 = 2_000;
+
+/// One item in our mirror of the catalog.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Mirrored {
+    /// The catalog's word.
+    pub(super) change: FeedChange,
+    /// A place of the feed at or after that change which we had read; none before the feed has brought it.
+    pub(super) place: Option<FeedPlace>,
+    /// When our copy came, if it equals the row and our mark speaks for it instead of an entry.
+    pub(super) absorbed_date_ms: Option<u64>,
+}
 
 /// How far we have read, and when to read on.
 #[derive(Debug, Default)]
@@ -126,7 +138,7 @@ impl<S: Store> Engine<S> {
         }
         for change in page.changes {
             if !self.is_before_our_repath(&change, began_ms)? {
-                self.apply_news(change)?;
+                self.apply_news(change, page.through.into())?;
             }
         }
         self.renames.feed_read(began_ms);
@@ -146,34 +158,44 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// Takes what the feed shows of one item.
-    fn apply_news(&mut self, change: FeedChange) -> Result<()> {
+    /// Takes what the feed shows of one item, up to this place.
+    fn apply_news(&mut self, change: FeedChange, place: FeedPlace) -> Result<()> {
         let known = self.change(&change.item())?;
         if known.is_some_and(|known| is_older(&change, &known)) && !self.planted(Bug::RestoredCatalogWins) {
             self.shown_behind(change);
             return Ok(());
         }
         self.shown_by_feed(&change.item());
-        self.apply_change(change).map(drop)
+        self.apply_change(change, Some(place)).map(drop)
     }
 
     /// Takes what the catalog answered of one item: the feed must show it too.
     pub(super) fn apply_answer(&mut self, change: FeedChange) -> Result<()> {
         let item = change.item();
-        if self.apply_change(change)? {
+        if self.apply_change(change, None)? {
             self.note_answered(item);
         }
         Ok(())
     }
 
-    /// Takes the catalog's word on one item into the mirror; whether it was news.
-    fn apply_change(&mut self, change: FeedChange) -> Result<bool> {
+    /// Takes the catalog's word on one item into the mirror, as the feed brought it up to a place, or an answer without;
+    /// whether it was news.
+    fn apply_change(&mut self, change: FeedChange, place: Option<FeedPlace>) -> Result<bool> {
         let item = change.item();
-        let before = self.change(&item)?;
+        let before = self.mirrored(&item)?;
         let older =
             |before: &FeedChange| is_older(&change, before) && !self.planted(Bug::RestoredCatalogWins);
-        if before.as_ref().is_some_and(|before| *before == change || older(before)) {
-            return Ok(false);
+        match before {
+            Some(before) if before.change == change => {
+                self.place_found(before, place)?;
+                return Ok(false);
+            }
+            Some(before) if older(&before.change) => return Ok(false),
+            Some(before) => {
+                self.speak_for(item)?;
+                self.count_row(Some(&before.change), &change)?;
+            }
+            None => self.count_row(None, &change)?,
         }
         if let FeedChange::Removed(record) = &change {
             if self.planted(Bug::DeletedComesBack) {
@@ -183,8 +205,8 @@ impl<S: Store> Engine<S> {
             }
             self.index_removal(record);
         }
-        self.count_row(before.as_ref(), &change)?;
-        self.tx.put(Table::Rows, item.0.to_vec(), codec::encode(&change)?);
+        self.save_mirrored(&item, &Mirrored { change: change.clone(), place, absorbed_date_ms: None })?;
+        self.speak_of_place(item)?;
         if let FeedChange::Row(row) = &change {
             // A file that is found at the row's path is this item's, unless the path is another's already.
             self.claim_path(&row.item, &row.cache_path)?;
@@ -193,16 +215,43 @@ impl<S: Store> Engine<S> {
         Ok(true)
     }
 
+    /// Puts another word of the catalog in the place of the one that we knew, whatever order they are in.
+    pub(super) fn replace_row(&mut self, row: CatalogRow) -> Result<()> {
+        let item = row.item;
+        self.speak_for(item)?;
+        let change = FeedChange::Row(Box::new(row));
+        self.save_mirrored(&item, &Mirrored { change, place: None, absorbed_date_ms: None })
+    }
+
+    /// The feed brings what we knew: now we know where it stands there.
+    fn place_found(&mut self, before: Mirrored, place: Option<FeedPlace>) -> Result<()> {
+        if place.is_none() || before.place == place {
+            return Ok(());
+        }
+        let item = before.change.item();
+        self.save_mirrored(&item, &Mirrored { place, ..before })?;
+        self.speak_of_place(item)
+    }
+
     /// Takes a row that an effect of ours brought back.
     pub(super) fn apply_row(&mut self, row: CatalogRow) -> Result<()> {
         self.apply_answer(FeedChange::Row(Box::new(row)))
     }
 
-    pub(super) fn change(&self, item: &ItemId) -> Result<Option<FeedChange>> {
+    pub(super) fn mirrored(&self, item: &ItemId) -> Result<Option<Mirrored>> {
         match self.tx.get(Table::Rows, &item.0)? {
             Some(bytes) => Ok(Some(codec::decode(&bytes)?)),
             None => Ok(None),
         }
+    }
+
+    pub(super) fn save_mirrored(&mut self, item: &ItemId, mirrored: &Mirrored) -> Result<()> {
+        self.tx.put(Table::Rows, item.0.to_vec(), codec::encode(mirrored)?);
+        Ok(())
+    }
+
+    pub(super) fn change(&self, item: &ItemId) -> Result<Option<FeedChange>> {
+        Ok(self.mirrored(item)?.map(|mirrored| mirrored.change))
     }
 
     /// The item's row in the mirror.

@@ -3,6 +3,7 @@
 //! Our writes of one input are staged, then sealed: numbered, signed in batches, kept and pushed. A record that a
 //! later one replaces is pruned from its batch, so that what is kept of a ledger is what still counts.
 
+use super::marks::{NIL, settled_key};
 use super::{Engine, META_MYSELF, Myself, Result};
 use crate::batch::{BATCH_RECORDS_MAX, Batch, Bone, Piece, Record, Skeleton, leaf_hash};
 use crate::clock::{Dot, Incarnation, Stamp, VersionVector};
@@ -14,6 +15,7 @@ use crate::message::{Message, PAGE_BYTES, Page};
 use crate::planted::Bug;
 use crate::ports::Output;
 use crate::store::{Store, Table};
+use crate::transaction::Transaction;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -44,6 +46,21 @@ impl Ledgers {
 
 fn entry_key(item: &ItemId, owner: &ClientId) -> Vec<u8> {
     [&item.0[..], &owner.0[..]].concat()
+}
+
+/// All entries that stand for an item, ours included, with owner and stamp.
+pub(super) fn entries_of<S: Store>(
+    tx: &Transaction<S>,
+    item: &ItemId,
+) -> Result<Vec<(ClientId, Stamp, Entry)>> {
+    let mut entries = Vec::new();
+    for (key, value) in tx.prefixed(Table::Entries, &item.0, CLIENTS_MAX)? {
+        if let Some(owner) = key.get(16..48).and_then(|bytes| bytes.try_into().ok()).map(ClientId) {
+            let kept: Kept = codec::decode(&value)?;
+            entries.push((owner, kept.stamp, Entry::decode(&kept.bytes)?));
+        }
+    }
+    Ok(entries)
 }
 
 fn stamp_key(owner: &ClientId, stamp: Stamp) -> Vec<u8> {
@@ -90,7 +107,7 @@ impl<S: Store> Engine<S> {
         }
         match self.tx.get(Table::Entries, &entry_key(item, &self.config.me))? {
             Some(bytes) => Ok(Entry::decode(&codec::decode::<Kept>(&bytes)?.bytes)?),
-            None => Ok(Entry::default()),
+            None => Ok(self.absorbed_entry(item)?.unwrap_or_default()),
         }
     }
 
@@ -111,22 +128,19 @@ impl<S: Store> Engine<S> {
     /// All entries for an item, ours as staged. Claims of a client's earlier incarnation are void and left out.
     pub(super) fn entries(&self, item: &ItemId) -> Result<Vec<OwnedEntry>> {
         let mut entries = Vec::new();
-        for (key, value) in self.tx.prefixed(Table::Entries, &item.0, CLIENTS_MAX)? {
-            let Some(owner) = key.get(16..48).and_then(|bytes| bytes.try_into().ok()).map(ClientId) else {
-                continue;
-            };
+        for (owner, stamp, mut entry) in entries_of(&self.tx, item)? {
             if owner == self.config.me {
                 continue;
             }
-            let kept: Kept = codec::decode(&value)?;
-            let mut entry = Entry::decode(&kept.bytes)?;
-            if kept.stamp.incarnation < self.ledgers.myself.vector.get(&owner).incarnation
+            if stamp.incarnation < self.ledgers.myself.vector.get(&owner).incarnation
                 || self.roster.is_retired(&owner)
             {
                 entry.claims.clear();
             }
-            entries.push(OwnedEntry { item: *item, dot: Dot { client: owner, stamp: kept.stamp }, entry });
+            entries.push(OwnedEntry { item: *item, dot: Dot { client: owner, stamp }, entry });
         }
+        let with_entry = entries.iter().map(OwnedEntry::owner).collect();
+        entries.extend(self.entries_by_marks(item, &with_entry)?);
         let own = self.own_entry(item)?;
         if !own.is_tombstone() {
             entries.push(OwnedEntry { item: *item, dot: self.own_dot(item)?, entry: own });
@@ -162,11 +176,13 @@ impl<S: Store> Engine<S> {
             self.leave_gap()?;
         }
         let (mut records, mut bytes, mut batches) = (Vec::new(), 0, Vec::new());
-        for (item, entry) in &staged {
-            self.index_content(item, entry)?;
+        for (item, mut entry) in staged {
+            self.index_content(&item, &entry)?;
+            entry.settled = self.settled_place(&item, &entry)?;
+            self.stop_absorbing(&item, entry.settled)?;
             let entry = entry.encode()?;
             bytes += entry.len();
-            records.push(Record { item: *item, entry });
+            records.push(Record { item, entry });
             // A batch travels whole, so it has to fit a frame.
             if records.len() == BATCH_RECORDS_MAX || bytes >= PAGE_BYTES {
                 batches.extend(self.seal_batch(std::mem::take(&mut records))?);
@@ -213,9 +229,9 @@ impl<S: Store> Engine<S> {
             let blake3 = entry.held_content()?.blake3?;
             Some([&blake3.0[..], &item.0[..]].concat())
         };
-        let before = match self.tx.get(Table::Entries, &entry_key(item, &self.config.me))? {
-            Some(bytes) => key(&Entry::decode(&codec::decode::<Kept>(&bytes)?.bytes)?),
-            None => None,
+        let before = match self.entry_of(item, &self.config.me)? {
+            Some((_, entry)) => key(&entry),
+            None => self.absorbed_entry(item)?.as_ref().and_then(key),
         };
         let after = key(entry);
         if before != after {
@@ -261,16 +277,29 @@ impl<S: Store> Engine<S> {
             }
         };
         let mut skeleton = Skeleton::of(batch);
+        let mut mark = None;
         for (stamp, record) in batch.records() {
             let key = entry_key(&record.item, &batch.owner);
             let old: Option<Kept> = match self.tx.get(Table::Entries, &key)? {
                 Some(bytes) => Some(codec::decode(&bytes)?),
                 None => None,
             };
+            let entry = Entry::decode(&record.entry)?;
+            let index = u32::try_from(stamp.counter.saturating_sub(batch.first)).unwrap_or(u32::MAX);
+            let absorbed = self.marks.absorbs(&batch.owner, stamp, entry.settled);
             match &old {
                 Some(old) if old.stamp == stamp => continue,
                 Some(old) if old.stamp > stamp && !self.planted(Bug::OldReleaseFrees) => {
-                    let index = u32::try_from(stamp.counter.saturating_sub(batch.first)).unwrap_or(u32::MAX);
+                    skeleton.prune(index, leaf_hash(record));
+                    continue;
+                }
+                Some(old) if absorbed => {
+                    skeleton.prune(index, leaf_hash(record));
+                    let old_stamp = old.stamp;
+                    self.drop_entry_of(&batch.owner, &record.item, old_stamp)?;
+                    continue;
+                }
+                None if absorbed => {
                     skeleton.prune(index, leaf_hash(record));
                     continue;
                 }
@@ -289,18 +318,31 @@ impl<S: Store> Engine<S> {
             self.tx.put(Table::Entries, key, codec::encode(&kept)?);
             self.tx.put(Table::EntryOrder, stamp_key(&batch.owner, stamp), record.item.0.to_vec());
             self.count_in(&batch.owner, &record.item, stamp, &record.entry);
+            if let Some(place) = entry.settled {
+                self.tx.put(Table::Settled, settled_key(&batch.owner, place, &record.item), Vec::new());
+            }
+            if record.item == NIL {
+                mark = Some((stamp, entry));
+            }
         }
         match skeleton.is_bare() {
             true => self.tx.remove(Table::Batches, key),
             false => self.tx.put(Table::Batches, key, codec::encode(&skeleton)?),
         }
-        Ok(())
+        // Last: what it absorbs may be of this very batch.
+        match mark {
+            Some((stamp, entry)) => self.mark_moved(batch.owner, stamp, &entry),
+            None => Ok(()),
+        }
     }
 
     /// Takes a replaced entry out of its batch.
     fn prune(&mut self, owner: &ClientId, item: &ItemId, old: Kept) -> Result<()> {
         self.tx.remove(Table::EntryOrder, stamp_key(owner, old.stamp));
         self.count_out(owner, item, old.stamp, &old.bytes);
+        if let Some(place) = Entry::decode(&old.bytes)?.settled {
+            self.tx.remove(Table::Settled, settled_key(owner, place, item));
+        }
         let first = Stamp { counter: old.batch_first, ..old.stamp };
         let key = stamp_key(owner, first);
         let Some(bytes) = self.tx.get(Table::Batches, &key)? else { return Ok(()) };
@@ -329,6 +371,18 @@ impl<S: Store> Engine<S> {
             if spoke {
                 self.queue.ready(*item);
             }
+        }
+        Ok(())
+    }
+
+    /// Drops an entry that a mark has absorbed: nothing has changed for the item.
+    pub(super) fn drop_absorbed(&mut self, owner: &ClientId, item: &ItemId) -> Result<()> {
+        let key = entry_key(item, owner);
+        if let Some(bytes) = self.tx.get(Table::Entries, &key)? {
+            let old: Kept = codec::decode(&bytes)?;
+            self.index_claims(owner, item, Some(&old.bytes), &[])?;
+            self.prune(owner, item, old)?;
+            self.tx.remove(Table::Entries, key);
         }
         Ok(())
     }

@@ -4,8 +4,8 @@
 //! before the next input. What an input changed is durable before the first of its outputs is handed out. After an
 //! error from either the engine is spent: drop it and open the store again, as after a crash.
 //!
-//! Each file of this folder is one room. What is known: `ledgers` (whose word is kept, and how), `heads` (which ledgers
-//! are whole) and `repair` (making them so), `forgetting`, `roster`, `liveness` and `exchange` (talking to members),
+//! Each file of this folder is one room. What is known: `ledgers` (whose word is kept, and how), `marks` (settled items without
+//! entries), `heads` (which ledgers are whole) and `repair` (making them so), `forgetting`, `roster`, `liveness` and `exchange` (talking to members),
 //! `observe` (files that changed), `removed` (deleted media that lie in an old folder), `feed` (rows that changed),
 //! `restoring` (a catalog that was restored), `renaming` and `crossing` (files that a person gave another name), `brake`
 //! (too many changes at once). What is done: `settling` (what to do next for an item), `tasks` with
@@ -26,6 +26,7 @@ mod killing;
 mod leases;
 mod ledgers;
 mod liveness;
+mod marks;
 mod observe;
 mod placing;
 mod probe;
@@ -142,6 +143,7 @@ pub struct Engine<S> {
     claiming: claiming::Claiming,
     effects: BTreeMap<EffectId, Waiter>,
     next_effect: u64,
+    marks: marks::Marks,
     probe: probe::Probes,
     counts: report::Counts,
     outputs: VecDeque<Output>,
@@ -209,6 +211,7 @@ impl<S: Store> Engine<S> {
             claiming: claiming::Claiming::new(now.mono_ms),
             effects: BTreeMap::new(),
             next_effect: 0,
+            marks: marks::Marks::load(&tx)?,
             probe: probe::Probes::default(),
             outputs: VecDeque::new(),
             start: random,
@@ -272,6 +275,7 @@ impl<S: Store> Engine<S> {
             self.expire_changes();
             self.settle_some()?;
             self.renames_if_due()?;
+            self.move_mark()?;
         }
         self.seal()?;
         self.forget_some()?;
@@ -296,6 +300,7 @@ impl<S: Store> Engine<S> {
             self.task_due_ms(),
             self.lease_due_ms(),
             self.probe_due_ms(),
+            self.mark_due_ms(),
         ];
         due.into_iter().min().unwrap_or(u64::MAX).max(self.now.mono_ms + 1)
     }

@@ -54,6 +54,11 @@ const PAUSE_MS: u64 = 250;
 const ASKED_MAX: usize = 8;
 
 impl Probes {
+    /// Whether a person or a member waits for us to come to rest.
+    pub(super) fn is_asked(&self) -> bool {
+        !self.waits.is_empty() || !self.asked.is_empty()
+    }
+
     pub(super) fn peer_gone(&mut self, client: &ClientId) {
         self.asked.retain(|(asker, _), _| asker != client);
         for round in self.waits.values_mut().filter_map(|wait| wait.round.as_mut()) {

@@ -218,6 +218,19 @@ impl<S: Store> Engine<S> {
         Ok(all)
     }
 
+    /// The items for which an owner's entries stand here: what deviates from the catalog or is not absorbed yet, and its
+    /// mark under the nil item. Tombstones are left out. Reads the whole ledger.
+    pub fn standing_items(&self, owner: &ClientId) -> Result<Vec<ItemId>> {
+        let mut items = Vec::new();
+        for (_, item) in self.tx.prefixed(Table::EntryOrder, &owner.0, usize::MAX)? {
+            let Ok(item) = item.try_into().map(ItemId) else { continue };
+            if self.entry_of(&item, owner)?.is_some_and(|(_, entry)| !entry.is_tombstone()) {
+                items.push(item);
+            }
+        }
+        Ok(items)
+    }
+
     /// Everything known here of one item.
     pub fn item_report(&self, item: &ItemId) -> Result<ItemReport> {
         Ok(ItemReport { row: self.row(item)?, entries: self.entries(item)? })

@@ -6,6 +6,7 @@
 //!
 //! Left out: what the catalog makes of an offer ([`crate::catalog_rules`]), retirements.
 
+use super::feed::Mirrored;
 use super::tasks::Job;
 use super::{Engine, Result, Waiter};
 use crate::catalog::{CatalogEpoch, CatalogRow, FeedChange, FeedPosition};
@@ -137,8 +138,8 @@ impl<S: Store> Engine<S> {
         let page = self.tx.range(Table::Rows, &from, &[], OFFER_FACTS_MAX)?;
         let Some((last, _)) = page.last() else { return self.begin_gathering(epoch) };
         let from = [last.as_slice(), &[0]].concat();
-        let facts =
-            page.iter().map(|(_, bytes)| codec::decode(bytes)).collect::<std::result::Result<_, _>>()?;
+        let fact = |(_, bytes): &(Vec<u8>, Vec<u8>)| Ok(codec::decode::<Mirrored>(bytes)?.change);
+        let facts = page.iter().map(fact).collect::<Result<_>>()?;
         self.restoring.phase = Phase::Offering { epoch, from };
         let offer = Offer { facts, catalog_epoch: epoch, author: self.config.me };
         self.restoring.step = Some(self.effect(Waiter::Restoring, Effect::Offer(Box::new(offer))));
@@ -188,13 +189,10 @@ impl<S: Store> Engine<S> {
         let forked: Vec<_> = self.restoring.behind.values().filter_map(forked).collect();
         for row in forked {
             // It was offered and is not taken: the catalog's word stands.
-            self.restoring.behind.remove(&row.item);
-            self.tx.put(
-                Table::Rows,
-                row.item.0.to_vec(),
-                codec::encode(&FeedChange::Row(Box::new(row.clone())))?,
-            );
-            self.queue.ready(row.item);
+            let item = row.item;
+            self.restoring.behind.remove(&item);
+            self.replace_row(row)?;
+            self.queue.ready(item);
         }
         // A catalog in doubt that gives our position all the same is the one that we know: the newer file is back.
         if self.restoring.holds_back() {

@@ -183,6 +183,11 @@ impl Queue {
         self.shunned.get(&(item, client)).is_some_and(|until| *until > now_ms)
     }
 
+    /// Items that are not settled, in order.
+    pub(super) fn marked(&self) -> impl Iterator<Item = ItemId> {
+        self.marked.iter().copied()
+    }
+
     pub(super) fn unsettled(&self) -> usize {
         self.marked.len()
     }

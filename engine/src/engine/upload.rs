@@ -303,8 +303,7 @@ impl<S: Store> Engine<S> {
         {
             row.chain.extend(&upload.commit.line);
             (row.revision, row.content) = (last.revision, last.content);
-            let change = crate::catalog::FeedChange::Row(Box::new(row));
-            self.tx.put(crate::store::Table::Rows, item.0.to_vec(), crate::codec::encode(&change)?);
+            self.replace_row(row)?;
         }
         Ok(())
     }
