@@ -10,6 +10,7 @@ pub mod content;
 pub mod engine;
 pub mod entry;
 pub mod ids;
+pub mod lines;
 pub mod message;
 pub mod observation;
 pub mod outboard;
