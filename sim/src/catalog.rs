@@ -17,6 +17,8 @@ pub struct Catalog {
     objects: BTreeMap<ObjectId, Content>,
     /// How often each content was fetched from the object store.
     pub fetches: BTreeMap<Content, u32>,
+    /// How often each content was brought to the object store.
+    pub puts: BTreeMap<Content, u32>,
 }
 
 const EPOCH: CatalogEpoch = CatalogEpoch { number: 1, id: [1; 16] };
@@ -141,6 +143,7 @@ impl Catalog {
 
     /// Stores an object; false if the name holds something else.
     pub fn put(&mut self, object: ObjectId, content: Content) -> bool {
+        *self.puts.entry(content).or_default() += 1;
         self.objects.entry(object).or_insert(content).same_as(&content)
     }
 

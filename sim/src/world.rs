@@ -12,6 +12,7 @@ use tcat_engine::ids::ClientId;
 use tcat_engine::message::Message;
 use tcat_engine::observation::FileStat;
 use tcat_engine::paths::MediaPath;
+use tcat_engine::planted::{Bug, Planted};
 use tcat_engine::ports::{Effect, EffectId, Event, Input, Now, Outcome, Output};
 use tcat_engine::store::MemoryStore;
 
@@ -58,9 +59,9 @@ pub struct World {
 
 struct Node {
     id: ClientId,
-    engine: Option<Engine<MemoryStore>>,
+    engine: Option<Engine<MemoryStore<Planted>>>,
     /// What survived the crash.
-    store: MemoryStore,
+    store: MemoryStore<Planted>,
     folder: Folder,
     /// Counts starts: what was under way for an earlier one comes to nothing.
     life: u64,
@@ -107,10 +108,15 @@ pub fn content(n: u64) -> Content {
 impl World {
     /// A world of `nodes` nodes, all running and connected.
     pub fn new(seed: u64, nodes: usize, weather: Weather) -> Self {
+        Self::planted(seed, nodes, weather, None)
+    }
+
+    /// The same, with a defect planted in every node.
+    pub fn planted(seed: u64, nodes: usize, weather: Weather, bug: Option<Bug>) -> Self {
         let node = |n: usize| Node {
             id: ClientId([n as u8 + 1; 32]),
             engine: None,
-            store: MemoryStore::default(),
+            store: MemoryStore::planted(Planted(bug)),
             folder: Folder::default(),
             life: 0,
             wake_ms: u64::MAX,
@@ -149,7 +155,7 @@ impl World {
     }
 
     /// A node's engine, while it runs.
-    pub fn engine(&self, node: usize) -> Option<&Engine<MemoryStore>> {
+    pub fn engine(&self, node: usize) -> Option<&Engine<MemoryStore<Planted>>> {
         self.nodes[node].engine.as_ref()
     }
 
@@ -177,7 +183,7 @@ impl World {
             downloads_max: 8,
             manual_import: false,
         };
-        let store = std::mem::take(&mut node.store);
+        let store = std::mem::replace(&mut node.store, MemoryStore::planted(Planted(None)));
         let keys = Box::new(PaperKeys(node.id));
         match Engine::open(store, config, keys, now, random) {
             Ok(engine) => node.engine = Some(engine),

@@ -13,6 +13,7 @@ use crate::claims::{self, Standing};
 use crate::content::Content;
 use crate::entry::{Claim, Entry, OwnedEntry, TaskKind};
 use crate::ids::{ClientId, ItemId};
+use crate::paths::MediaPath;
 use crate::ports::{Effect, Event, Outcome, Publish};
 use crate::store::Store;
 use std::collections::BTreeSet;
@@ -54,11 +55,7 @@ impl<S: Store> Engine<S> {
                 }
             },
         };
-        if self
-            .tasks
-            .values()
-            .any(|task| matches!(task.job, Job::Download(_)) && task.content.key() == content.key())
-        {
+        if self.brings(&content) {
             self.queue.later(item, self.now.mono_ms + SHARED_MS);
             return Ok(());
         }
@@ -162,7 +159,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// The owner of an entry and the content as it has it, if it can be asked for it.
-    fn can_give(
+    pub(super) fn can_give(
         &self,
         entry: &OwnedEntry,
         wanted: &Content,
@@ -177,8 +174,12 @@ impl<S: Store> Engine<S> {
         able.then_some((owner, *held))
     }
 
-    fn fetches_from(&self, client: &ClientId) -> usize {
-        let fetches = |job: &Job| matches!(job, Job::Download(d) if d.step == DownloadStep::Fetch(*client));
+    pub(super) fn fetches_from(&self, client: &ClientId) -> usize {
+        let fetches = |job: &Job| match job {
+            Job::Download(download) => download.step == DownloadStep::Fetch(*client),
+            Job::Take(take) => take.from == *client && !take.publishing,
+            _ => false,
+        };
         self.tasks.values().filter(|task| fetches(&task.job)).count()
     }
 
@@ -305,14 +306,20 @@ impl<S: Store> Engine<S> {
         }
         self.record_held(item, download.path, content, download.target, stat)?;
         if let Some(kept_as) = kept_as {
-            let version = ItemId::derive("tcat 1 version", &[&item.0, kept_as.as_str().as_bytes()]);
-            self.claim_path(&version, &kept_as)?;
-            self.note_version(version, item);
-            self.watch.look_again(kept_as.clone(), self.now.mono_ms + self.config.quiet_ms);
-            self.counts.conflicts += 1;
-            self.event(Event::Conflict(item, kept_as));
+            self.keep_beside(item, kept_as)?;
         }
         self.end_well(item);
+        Ok(())
+    }
+
+    /// An edit that stood in a place was kept under another name: that name is a version item's.
+    pub(super) fn keep_beside(&mut self, item: ItemId, kept_as: MediaPath) -> Result<()> {
+        let version = ItemId::derive("tcat 1 version", &[&item.0, kept_as.as_str().as_bytes()]);
+        self.claim_path(&version, &kept_as)?;
+        self.note_version(version, item);
+        self.watch.look_again(kept_as.clone(), self.now.mono_ms + self.config.quiet_ms);
+        self.counts.conflicts += 1;
+        self.event(Event::Conflict(item, kept_as));
         Ok(())
     }
 }

@@ -6,8 +6,8 @@
 //!
 //! Each file of this folder is one room: `ledgers` (whose word is kept, and how), `exchange` (talking to members),
 //! `observe` (files that changed), `feed` (rows that changed), `settling` (what to do next for an item), `tasks` with
-//! `upload`, `download` and `placing` (doing it, step by step), `probe` (is there anything left to do), `report` (what
-//! people see).
+//! `upload`, `download` and `placing` (doing it, step by step), `travelling` (edits that go from member to member while the
+//! catalog is away), `probe` (is there anything left to do), `report` (what people see).
 
 mod download;
 mod exchange;
@@ -20,6 +20,7 @@ mod report;
 mod settling;
 mod tasks;
 mod timers;
+mod travelling;
 mod upload;
 
 #[cfg(test)]
@@ -93,6 +94,7 @@ pub struct Engine<S> {
     feed: feed::Feed,
     watch: observe::Watch,
     queue: settling::Queue,
+    travelling: travelling::Travelling,
     tasks: BTreeMap<ItemId, tasks::Task>,
     effects: BTreeMap<EffectId, Waiter>,
     next_effect: u64,
@@ -130,13 +132,15 @@ impl<S: Store> Engine<S> {
                 Myself { stamp: Stamp { incarnation, counter: 0 }, ..Myself::default() }
             }
         };
+        let queue = settling::Queue::load(&tx)?;
         let mut engine = Engine {
             ledgers: ledgers::Ledgers::new(myself),
             peers: BTreeMap::new(),
             beats: exchange::Beats::default(),
             feed: feed::Feed::load(&tx)?,
             watch: observe::Watch::default(),
-            queue: settling::Queue::load(&tx)?,
+            travelling: travelling::Travelling::load(queue.marked().iter().copied()),
+            queue,
             counts: report::Counts::load(&tx)?,
             tasks: BTreeMap::new(),
             effects: BTreeMap::new(),
@@ -191,6 +195,7 @@ impl<S: Store> Engine<S> {
         self.read_feed_if_due();
         self.scan_if_due();
         self.look_if_due();
+        self.sweep_travelling();
         self.settle_some()?;
         self.seal()?;
         self.answer_probes();

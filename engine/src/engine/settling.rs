@@ -177,6 +177,11 @@ impl Queue {
         self.failures.remove(item);
     }
 
+    /// Marked in the store as unsettled.
+    pub(super) fn marked(&self) -> &BTreeSet<ItemId> {
+        &self.marked
+    }
+
     pub(super) fn unsettled(&self) -> usize {
         self.marked.len()
     }
@@ -260,9 +265,21 @@ impl<S: Store> Engine<S> {
     }
 
     fn verdict(&self, item: &ItemId, entry: &Entry, row: Option<&CatalogRow>) -> Result<Verdict> {
+        let travelling = self.travelling(item, entry, row)?;
+        self.verdict_with(item, entry, row, travelling.as_ref())
+    }
+
+    /// What is to be done if this copy of a member is on its way.
+    pub(super) fn verdict_with(
+        &self,
+        item: &ItemId,
+        entry: &Entry,
+        row: Option<&CatalogRow>,
+        travelling: Option<&Copy>,
+    ) -> Result<Verdict> {
         let copy = entry.copy.as_ref();
         let removal = self.removal(item)?;
-        if row.is_none() && removal.is_none() && copy.is_none() {
+        if row.is_none() && removal.is_none() && copy.is_none() && travelling.is_none() {
             return Ok(Verdict::Settled);
         }
         let local = match copy.and_then(|copy| copy.held.as_ref()) {
@@ -271,6 +288,7 @@ impl<S: Store> Engine<S> {
             None => Local::Absent,
         };
         let catalog = match (row, &removal) {
+            (Some(row), _) if self.mirror_is_behind(item, copy, row) => View::Unknown,
             (Some(row), _) => View::Row(row),
             (None, Some(record)) => View::Gone(Some(record)),
             (None, None) if self.feed.is_known() => View::Gone(None),
@@ -284,6 +302,9 @@ impl<S: Store> Engine<S> {
             }
             _ => false,
         };
+        if let Some(wrong) = self.planted_verdict(copy, travelling).filter(|_| local != Local::Unknown) {
+            return Ok(wrong);
+        }
         Ok(settle(&Situation {
             local,
             stat_unchanged: self.is_suspect(item, copy)?,
@@ -295,13 +316,15 @@ impl<S: Store> Engine<S> {
             object_sound: true,
             manual_import: self.config.manual_import,
             behind: false,
+            travelling,
+            line_counts: self.line_counts(item, copy)?,
         }))
     }
 
     /// Acts on a verdict; true if the item is to be looked at again at once.
     fn act(&mut self, item: ItemId, entry: Entry, row: Option<CatalogRow>, verdict: Verdict) -> Result<bool> {
         match verdict {
-            Verdict::Settled | Verdict::Record => self.settled(item),
+            Verdict::Settled | Verdict::Record => self.settled(item)?,
             Verdict::Wait(reason) => self.wait(item, reason),
             Verdict::Hold(question) => self.ask_person(item, question),
             Verdict::Adopt(base) => {
@@ -324,6 +347,7 @@ impl<S: Store> Engine<S> {
                 self.begin_upload(item, entry, row)?
             }
             Verdict::Download => self.begin_download(item, &entry, row)?,
+            Verdict::Take => self.begin_take(item, &entry, row.as_ref())?,
             Verdict::Conflict | Verdict::Heal => self.begin_set_aside(item, &entry, 1)?,
             Verdict::Trash => self.begin_trash(item, &entry),
             Verdict::OfferLost => {
@@ -334,11 +358,13 @@ impl<S: Store> Engine<S> {
         Ok(false)
     }
 
-    fn settled(&mut self, item: ItemId) {
+    fn settled(&mut self, item: ItemId) -> Result<()> {
         self.queue.forget(&item);
-        if self.queue.marked.remove(&item) {
+        // An edit of another that is on its way is looked for again after a restart.
+        if !self.still_travels(&item)? && self.queue.marked.remove(&item) {
             self.tx.remove(Table::Unsettled, item.0.to_vec());
         }
+        Ok(())
     }
 
     fn wait(&mut self, item: ItemId, reason: Reason) {
@@ -381,10 +407,7 @@ impl<S: Store> Engine<S> {
     }
 
     fn adopt(&mut self, item: ItemId, mut entry: Entry, base: crate::catalog::ChainLink) {
-        let copy = entry.copy.get_or_insert_with(Copy::default);
-        let after = copy.line.iter().position(|link| link.revision == base.revision).map(|at| at + 1);
-        copy.line.drain(..after.unwrap_or(copy.line.len()));
-        copy.base = Some(base);
+        entry.copy.get_or_insert_with(Copy::default).agree(base);
         entry.claims.clear();
         self.stage(item, entry);
     }
@@ -397,8 +420,7 @@ impl<S: Store> Engine<S> {
         if !entry.is_tombstone() {
             self.stage(item, Entry { copy: None, claims: Vec::new(), ..entry });
         }
-        self.settled(item);
-        Ok(())
+        self.settled(item)
     }
 
     /// The file of a removed item that holds something nobody has: it goes on as an item of its own.

@@ -4,6 +4,7 @@
 //! leaves something from which that works. An item has one task at a time; when it ends, the item is looked at again.
 
 use super::settling::Slot;
+use super::travelling::Take;
 use super::{Engine, Result, Waiter};
 use crate::catalog::{ChainLink, Commit};
 use crate::content::Content;
@@ -35,6 +36,8 @@ pub(super) enum Job {
     Upload(Box<Upload>),
     /// Bring a content here.
     Download(Box<Download>),
+    /// Bring a member's uncommitted edit here.
+    Take(Box<Take>),
     /// Keep a conflicting file as a version item under its own name.
     SetAside { version: ItemId, path: MediaPath, to: MediaPath, n: u32 },
     /// Move a file to trash.
@@ -88,6 +91,7 @@ impl Job {
         match self {
             Job::SetAside { .. } | Job::Trash { .. } | Job::Move { .. } => true,
             Job::Download(download) => download.step == DownloadStep::Publish,
+            Job::Take(take) => take.publishing,
             Job::Import | Job::Upload(_) => false,
         }
     }
@@ -96,7 +100,7 @@ impl Job {
     fn slot(&self) -> Option<Slot> {
         match self {
             Job::Import | Job::Upload(_) => Some(Slot::Upload),
-            Job::Download(_) => Some(Slot::Download),
+            Job::Download(_) | Job::Take(_) => Some(Slot::Download),
             Job::SetAside { .. } | Job::Trash { .. } | Job::Move { .. } => Some(Slot::Folder),
         }
     }
@@ -106,7 +110,7 @@ impl Job {
         match self {
             Job::Import => "import",
             Job::Upload(_) => "upload",
-            Job::Download(_) => "download",
+            Job::Download(_) | Job::Take(_) => "download",
             Job::SetAside { .. } => "keep-version",
             Job::Trash { .. } => "trash",
             Job::Move { .. } => "rename",
@@ -128,6 +132,8 @@ impl Job {
                 DownloadStep::Get => "fetching from the cloud",
                 DownloadStep::Publish => "publishing",
             },
+            Job::Take(take) if take.publishing => "publishing",
+            Job::Take(_) => "fetching from a member",
             _ => "running",
         }
     }
@@ -155,6 +161,7 @@ impl<S: Store> Engine<S> {
                 Some(effect) => effect,
                 None => return,
             },
+            Job::Take(take) => self.take_effect(item, take, content),
             Job::SetAside { path, to, .. } => {
                 Effect::SetAside { path: path.clone(), content, to: to.clone() }
             }
@@ -250,6 +257,7 @@ impl<S: Store> Engine<S> {
             Job::Import => self.import_done(item, outcome),
             Job::Upload(upload) => self.upload_done(item, *upload, outcome),
             Job::Download(download) => self.download_done(item, *download, outcome),
+            Job::Take(take) => self.take_done(item, *take, outcome),
             Job::SetAside { version, path, to, n } => {
                 self.set_aside_done(item, content, version, (path, to, n), outcome)
             }
@@ -259,9 +267,15 @@ impl<S: Store> Engine<S> {
     }
 
     fn step_failed(&mut self, item: ItemId, job: &Job, why: String) -> Result<()> {
-        if let Job::Download(download) = job
-            && let DownloadStep::Fetch(from) = download.step
-        {
+        let fetching = match job {
+            Job::Download(download) => match download.step {
+                DownloadStep::Fetch(from) => Some(from),
+                _ => None,
+            },
+            Job::Take(take) if !take.publishing => Some(take.from),
+            _ => None,
+        };
+        if let Some(from) = fetching {
             // Another member or the cloud may do: no reason to wait.
             self.queue.shun(item, from, self.now.mono_ms + self.config.lease_ms);
             self.event(Event::Failing(item, why));
@@ -279,6 +293,7 @@ impl<S: Store> Engine<S> {
         let now_ms = self.now.mono_ms;
         match job {
             Job::Download(download) => self.watch.touch(&download.path, now_ms),
+            Job::Take(take) => self.watch.touch(take.path(), now_ms),
             Job::SetAside { path, to, .. } | Job::Move { path, to } => {
                 self.watch.touch(path, now_ms);
                 self.watch.touch(to, now_ms);

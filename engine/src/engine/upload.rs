@@ -7,7 +7,9 @@ use super::observe::Tracked;
 use super::settling::Slot;
 use super::tasks::{Job, Task, Upload, UploadStep, short};
 use super::{Engine, Result, Waiter};
-use crate::catalog::{CatalogRow, ChainLink, Commit, Committed, Created, NewItem, Refusal, Revision};
+use crate::catalog::{
+    CatalogRow, ChainLink, Commit, Committed, Created, NewItem, Refusal, Revision, RowState,
+};
 use crate::content::Content;
 use crate::entry::{Claim, Copy, Entry, TaskKind};
 use crate::ids::{ItemId, ObjectId};
@@ -19,8 +21,18 @@ impl<S: Store> Engine<S> {
     pub(super) fn begin_import(&mut self, item: ItemId, entry: &Entry) -> Result<()> {
         let Some(copy) = &entry.copy else { return Ok(()) };
         let (Some(held), true) = (&copy.held, self.has_slot(Slot::Upload, item)) else { return Ok(()) };
+        if let Some(until_ms) = self.others_turn_ms(&item, copy, None)? {
+            self.queue.rest(item, "another client is bringing it to the cloud", until_ms);
+            return Ok(());
+        }
+        let mut copy = copy.clone();
+        if copy.tip().is_none() {
+            // It waited for a person to import it, and had not been offered to anybody.
+            copy.extend(ChainLink { revision: Revision(self.dot_for(&item)), content: held.content });
+            self.stage(item, Entry { copy: Some(copy.clone()), ..entry.clone() });
+        }
         // A row that is gone without a record is offered again with the revision that it had.
-        let Some(link) = copy.line.last().or(copy.base.as_ref()) else { return Ok(()) };
+        let Some(link) = copy.tip() else { return Ok(()) };
         let new = NewItem {
             item,
             revision: link.revision,
@@ -86,13 +98,19 @@ impl<S: Store> Engine<S> {
     ) -> Result<()> {
         let (Some(row), Some(copy)) = (row, &mut entry.copy) else { return Ok(()) };
         let Some(held) = copy.held.clone() else { return Ok(()) };
+        if let Some(until_ms) = self.others_turn_ms(&item, copy, Some(&row))? {
+            self.queue.rest(item, "another client is bringing it to the cloud", until_ms);
+            return Ok(());
+        }
         if !self.has_slot(Slot::Upload, item) {
             return Ok(());
         }
         let content = held.content;
-        let unchanged = content.same_as(&row.content);
+        // Who went back to C commits the steps to it; else only the object is wanted.
+        let went_back = row.state == RowState::Active && !copy.line.is_empty();
+        let unchanged = content.same_as(&row.content) && !went_back;
         if !unchanged && !copy.line.last().is_some_and(|link| link.content.same_as(&content)) {
-            copy.line.push(ChainLink { revision: Revision(self.dot_for(&item)), content });
+            copy.extend(ChainLink { revision: Revision(self.dot_for(&item)), content });
         }
         let line = if unchanged { Vec::new() } else { copy.line.clone() };
         let generation = if unchanged { row.generation } else { 0 } + self.counts.generation(&item);
