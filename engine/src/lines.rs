@@ -133,6 +133,38 @@ pub fn best<'a>(copies: &[&'a Copy]) -> Option<&'a Copy> {
     copies.iter().copied().filter(|copy| !overtaken(copy)).min_by_key(last)
 }
 
+/// Base and line of one cache that several nodes share: the base that stands last in the chain (one that the mirror
+/// has not heard of stands after all others), and of the lines since then that end as ours does, the longest.
+pub fn united(ours: &Copy, mates: &[&Copy], chain: &[ChainLink]) -> (Option<ChainLink>, Vec<ChainLink>) {
+    let place = |base: &ChainLink| chain.iter().position(|link| link.revision == base.revision);
+    let rank = |base: &ChainLink| (place(base).unwrap_or(usize::MAX), base.revision);
+    let bases = mates.iter().copied().chain([ours]).filter_map(|copy| copy.base);
+    let base = bases.max_by_key(|base| rank(base));
+    let mine = since(ours, base.as_ref());
+    let end = |line: &[ChainLink]| line.last().or(base.as_ref()).map(|step| step.content);
+    let alike = |line: &&[ChainLink]| match (end(line), end(mine)) {
+        (Some(a), Some(b)) => a.same_as(&b),
+        _ => false,
+    };
+    let lines = mates.iter().map(|mate| since(mate, base.as_ref())).filter(alike).chain([mine]);
+    let last = |line: &[ChainLink]| line.last().map(|step| std::cmp::Reverse(step.revision));
+    let line = lines.max_by_key(|line| (line.len(), last(line))).unwrap_or(mine);
+    (base, line.to_vec())
+}
+
+/// What of a copy's line comes after a base of its cache. In one folder what was saved over a content comes after it,
+/// also where the one who saw it did not know yet that it was committed.
+fn since<'a>(copy: &'a Copy, base: Option<&ChainLink>) -> &'a [ChainLink] {
+    let Some(base) = base else { return &copy.line };
+    let by_revision = copy.line.iter().position(|step| step.revision == base.revision);
+    let by_content = || match copy.base {
+        Some(own) if own.revision == base.revision => None,
+        _ => copy.line.iter().rposition(|step| step.content.same_as(&base.content)),
+    };
+    let after = by_revision.or_else(by_content).map_or(0, |at| at + 1);
+    copy.line.get(after..).unwrap_or_default()
+}
+
 #[cfg(test)]
 #[path = "lines_tests.rs"]
 mod tests;

@@ -216,6 +216,40 @@ fn the_same_saves_written_down_by_two_are_no_conflict() {
 }
 
 #[test]
+fn the_base_of_a_shared_cache_is_that_of_the_entry_that_stands_last_in_the_chain() {
+    let (one, two) = (step(9, 1, 1), step(9, 2, 2));
+    let chain = [one, two];
+    let lagging = copy(Some(one), vec![step(1, 5, 2), step(1, 6, 7)]);
+    let leading = copy(Some(two), vec![step(2, 5, 7)]);
+    // Both saw content 7 saved over content 2; only one knew that 2 was committed.
+    let line = vec![step(1, 6, 7)];
+    assert_eq!(united(&lagging, &[&leading], &chain), (Some(two), line.clone()));
+    assert_eq!(united(&leading, &[&lagging], &chain), (Some(two), line));
+    let missed = copy(Some(one), vec![step(1, 6, 7)]);
+    assert_eq!(united(&missed, &[&leading], &chain).0, Some(two));
+    // A base that the mirror has not heard of is newer than all that it has.
+    assert_eq!(united(&lagging, &[&leading], &chain[..1]).0, Some(two));
+    // A line that ends elsewhere is of a file that was not looked at since.
+    let elsewhere = copy(Some(two), vec![step(2, 5, 8)]);
+    assert_eq!(united(&missed, &[&elsewhere], &chain), (Some(two), missed.line.clone()));
+}
+
+#[test]
+fn uniting_twice_changes_nothing_more_and_mates_agree() {
+    fn law(deeds: Vec<(u8, u8, u8)>) -> bool {
+        let copies = story(&deeds).copies;
+        let (a, b) = (&copies[0], &copies[1]);
+        let chain = [step(9, 1, 0)];
+        let made = |(base, line)| copy(base, line);
+        let (x, y) = (made(united(a, &[b], &chain)), made(united(b, &[a], &chain)));
+        let again = united(&x, &[&y], &chain);
+        let same = x.base == y.base && (x.line == y.line || file(&x) != file(&y));
+        same && again == (x.base, x.line.clone())
+    }
+    QuickCheck::new().tests(3000).quickcheck(law as fn(_) -> bool);
+}
+
+#[test]
 fn a_file_that_became_a_step_of_a_line_is_that_step() {
     let base = Some(step(1, 1, 1));
     let theirs = copy(base, vec![step(2, 2, 5), step(2, 3, 6), step(2, 4, 5)]);

@@ -113,7 +113,7 @@ bugs! {
     UnboundedRetries = "26-unbounded-retries", "S12", Waits, "each failure on a full disk adds to the queue of retries";
     ClonesUnnoticed = "27-clones-unnoticed", "L3", Waits, "two that run with one key do not notice each other";
     // Those that the protocol's own rules were written against.
-    LaggingFeedShared = "28-lagging-feed-shared", "S8", Waits, "on a shared cache the base of the client that lags decides";
+    LaggingFeedShared = "28-lagging-feed-shared", "S8", Planted, "on a shared cache the base of the client that lags decides";
     LostAnswerThenSave = "29-lost-answer-then-save", "S8", Waits, "after a commit without an answer the next save drops the line's earlier step";
     CrossedEdits = "30-crossed-edits", "S8", Planted, "a peer's uncommitted edit is taken over another uncommitted edit";
     SaveBeforeRename = "31-save-before-rename", "S8", Waits, "what came out of an exchange goes to trash unseen";

@@ -102,6 +102,32 @@ pub enum Verdict {
     Hold(Question),
 }
 
+impl Verdict {
+    /// Whether it is work on file, catalog or objects, which one does for all who share a cache.
+    pub fn is_work(&self) -> bool {
+        match self {
+            Verdict::Settled
+            | Verdict::Wait(_)
+            | Verdict::Adopt(_)
+            | Verdict::Drop
+            | Verdict::NewItem
+            | Verdict::Record
+            | Verdict::OfferLost
+            | Verdict::Hold(_) => false,
+            Verdict::Import
+            | Verdict::OfferAgain
+            | Verdict::Complete
+            | Verdict::Upload
+            | Verdict::UploadAgain
+            | Verdict::Download
+            | Verdict::Take
+            | Verdict::Conflict
+            | Verdict::Trash
+            | Verdict::Heal => true,
+        }
+    }
+}
+
 /// Why settling waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub enum Reason {

@@ -17,6 +17,8 @@ pub struct Faults {
     pub look_ms_max: u64,
     /// Nobody reaches the catalog and its objects.
     pub catalog_away: bool,
+    /// The node that alone does not reach them.
+    pub lagging: Option<usize>,
     /// The node whose disk is full.
     pub full_disk: Option<usize>,
 }
@@ -34,7 +36,7 @@ impl Faults {
                 | Effect::Get { .. }
         );
         let disk = matches!(effect, Effect::Get { .. } | Effect::Fetch { .. } | Effect::Untrash { .. });
-        (catalog && self.catalog_away) || (disk && self.full_disk == Some(n))
+        (catalog && (self.catalog_away || self.lagging == Some(n))) || (disk && self.full_disk == Some(n))
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::batch::{Keys, Signature};
 use tcat_engine::content::{Blake3, Content, Md5};
 use tcat_engine::engine::{Config, Engine};
-use tcat_engine::ids::ClientId;
+use tcat_engine::ids::{CacheId, ClientId};
 use tcat_engine::message::Message;
 use tcat_engine::observation::FileStat;
 use tcat_engine::paths::MediaPath;
@@ -49,6 +49,7 @@ pub struct World {
     /// same node, before anything else took their place.
     pub saved: Vec<(usize, Content)>,
     nodes: Vec<Node>,
+    folders: Vec<Folder>,
     now_ms: u64,
     random: Random,
     happenings: BTreeMap<(u64, u64), Happening>,
@@ -62,7 +63,9 @@ struct Node {
     engine: Option<Engine<MemoryStore<Planted>>>,
     /// What survived the crash.
     store: MemoryStore<Planted>,
-    folder: Folder,
+    /// Which folder is its cache.
+    home: usize,
+    shared: bool,
     /// Counts starts: what was under way for an earlier one comes to nothing.
     life: u64,
     wake_ms: u64,
@@ -117,7 +120,8 @@ impl World {
             id: ClientId([n as u8 + 1; 32]),
             engine: None,
             store: MemoryStore::planted(Planted(bug)),
-            folder: Folder::default(),
+            home: n,
+            shared: false,
             life: 0,
             wake_ms: u64::MAX,
             rested: None,
@@ -134,6 +138,7 @@ impl World {
             log: Vec::new(),
             saved: Vec::new(),
             nodes: (0..nodes).map(node).collect(),
+            folders: vec![Folder::default(); nodes],
             now_ms: 1_000,
             random: Random::new(seed),
             happenings: BTreeMap::new(),
@@ -144,6 +149,16 @@ impl World {
         world
     }
 
+    /// Two nodes that have nothing yet share one folder from now on.
+    pub fn share(&mut self, one: usize, other: usize) {
+        for n in [one, other] {
+            self.crash(n);
+            (self.nodes[n].home, self.nodes[n].shared) = (one, true);
+        }
+        self.start(one);
+        self.start(other);
+    }
+
     /// The time, in milliseconds.
     pub fn now_ms(&self) -> u64 {
         self.now_ms
@@ -151,7 +166,7 @@ impl World {
 
     /// A node's files.
     pub fn folder(&self, node: usize) -> &Folder {
-        &self.nodes[node].folder
+        &self.folders[self.nodes[node].home]
     }
 
     /// A node's engine, while it runs.
@@ -185,8 +200,14 @@ impl World {
         };
         let store = std::mem::replace(&mut node.store, MemoryStore::planted(Planted(None)));
         let keys = Box::new(PaperKeys(node.id));
+        let cache = node.shared.then_some(CacheId([node.home as u8 + 1; 16]));
         match Engine::open(store, config, keys, now, random) {
-            Ok(engine) => node.engine = Some(engine),
+            Ok(engine) => {
+                node.engine = Some(match cache {
+                    Some(cache) => engine.in_shared_cache(cache),
+                    None => engine,
+                });
+            }
             Err(error) => panic!("node {n} does not start: {error}"),
         }
         self.drain(n);
@@ -204,7 +225,7 @@ impl World {
         let id = self.nodes[n].id;
         self.nodes[n].store = engine.into_store();
         self.nodes[n].life += 1;
-        self.nodes[n].folder.crash();
+        self.folders[self.nodes[n].home].crash();
         self.nodes[n].wake_ms = u64::MAX;
         for other in 0..self.nodes.len() {
             if other != n {
@@ -216,9 +237,9 @@ impl World {
     /// A person saves a file; the node's watcher sees it if it runs.
     pub fn save(&mut self, n: usize, path: &str, content: Content) {
         let Ok(path) = MediaPath::parse(path) else { return };
-        let overwritten = self.nodes[n].folder.content_at(&path);
+        let overwritten = self.folders[self.nodes[n].home].content_at(&path);
         self.saved.retain(|(author, saved)| *author != n || Some(*saved) != overwritten);
-        self.nodes[n].folder.save(path.clone(), content);
+        self.folders[self.nodes[n].home].save(path.clone(), content);
         self.saved.push((n, content));
         self.watcher_sees(n, vec![path]);
     }
@@ -226,7 +247,7 @@ impl World {
     /// A person deletes a file; the node's watcher sees it if it runs.
     pub fn delete(&mut self, n: usize, path: &str) {
         let Ok(path) = MediaPath::parse(path) else { return };
-        let deleted = self.nodes[n].folder.remove(&path);
+        let deleted = self.folders[self.nodes[n].home].remove(&path);
         self.saved.retain(|(author, saved)| *author != n || Some(*saved) != deleted);
         self.watcher_sees(n, vec![path]);
     }
@@ -234,22 +255,22 @@ impl World {
     /// A file is gone, and nobody notices before the next scan.
     pub fn lose(&mut self, n: usize, path: &str) {
         if let Ok(path) = MediaPath::parse(path) {
-            self.nodes[n].folder.remove(&path);
+            self.folders[self.nodes[n].home].remove(&path);
         }
     }
 
     /// The disk gives other bytes than were written; the next look sees it.
     pub fn rot(&mut self, n: usize, path: &str, content: Content) {
         let Ok(path) = MediaPath::parse(path) else { return };
-        self.nodes[n].folder.rot(&path, content);
+        self.folders[self.nodes[n].home].rot(&path, content);
         self.watcher_sees(n, vec![path]);
     }
 
     /// A person gives a file another name, if that is free; the node's watcher sees it if it runs.
     pub fn rename(&mut self, n: usize, path: &str, to: &str) {
         let (Ok(path), Ok(to)) = (MediaPath::parse(path), MediaPath::parse(to)) else { return };
-        if self.nodes[n].folder.content_at(&to).is_none() {
-            self.nodes[n].folder.rename_by_person(&path, to.clone());
+        if self.folders[self.nodes[n].home].content_at(&to).is_none() {
+            self.folders[self.nodes[n].home].rename_by_person(&path, to.clone());
             self.watcher_sees(n, vec![path, to]);
         }
     }
@@ -292,8 +313,20 @@ impl World {
     }
 
     fn watcher_sees(&mut self, node: usize, paths: Vec<MediaPath>) {
+        self.mates_see(node, &paths);
         let life = self.nodes[node].life;
         self.later(300, Happening::Look { node, life, paths });
+    }
+
+    /// The watchers of all other nodes with the same folder see it too.
+    fn mates_see(&mut self, node: usize, paths: &[MediaPath]) {
+        let home = self.nodes[node].home;
+        for mate in (0..self.nodes.len()).filter(|mate| *mate != node) {
+            if self.nodes[mate].home == home {
+                let (life, paths) = (self.nodes[mate].life, paths.to_vec());
+                self.later(300, Happening::Look { node: mate, life, paths });
+            }
+        }
     }
 
     /// Runs for a time.
@@ -382,14 +415,14 @@ impl World {
 
     /// Looks now; the engine hears of it later.
     fn look(&mut self, node: usize, life: u64, paths: &[MediaPath]) {
-        let observations = paths.iter().map(|path| self.nodes[node].folder.look(path)).collect();
+        let observations = paths.iter().map(|path| self.folders[self.nodes[node].home].look(path)).collect();
         let input = Input::Observed { since_ms: self.now_ms, observations };
         let ms = self.looks_for(node, 50);
         self.later(ms, Happening::Input { node, life, input: Box::new(input) });
     }
 
     fn scan(&mut self, node: usize, life: u64) {
-        let (observations, coverage) = self.nodes[node].folder.scan();
+        let (observations, coverage) = self.folders[self.nodes[node].home].scan();
         let ms = self.looks_for(node, 200);
         for page in observations.chunks(512) {
             let input = Input::Observed { since_ms: self.now_ms, observations: page.to_vec() };
@@ -467,6 +500,10 @@ impl World {
     fn perform_among_faults(&mut self, n: usize, effect: Effect) -> Outcome {
         let faults = self.faults;
         let place = place_of(&effect).map(ToString::to_string);
+        let to_of_effect = match &effect {
+            Effect::SetAside { to, .. } | Effect::Move { to, .. } => Some(to.to_string()),
+            _ => None,
+        };
         let meddled = faults.meddled_permille > 0 && self.random.permille(faults.meddled_permille);
         let first = meddled && self.random.below(2) == 0;
         if let (true, Some(place)) = (first, &place) {
@@ -485,6 +522,9 @@ impl World {
         if let (true, Some(place)) = (meddled && !first, &place) {
             self.meddle(n, place);
         }
+        let seen =
+            [place, to_of_effect].into_iter().flatten().filter_map(|path| MediaPath::parse(&path).ok());
+        self.mates_see(n, &seen.collect::<Vec<_>>());
         outcome
     }
 
@@ -496,7 +536,7 @@ impl World {
             }
             Effect::Create(new) => Outcome::Created(self.catalog.create(&new)),
             Effect::Intend(_) => done,
-            Effect::Put { object, path } => match self.nodes[n].folder.contents().get(&path) {
+            Effect::Put { object, path } => match self.folders[self.nodes[n].home].contents().get(&path) {
                 Some(content) if content.same_as(&object.content) => {
                     if self.catalog.put(object.id, object.content) { done } else { Outcome::Occupied }
                 }
@@ -506,18 +546,20 @@ impl World {
             Effect::Commit(commit) => Outcome::Committed(self.catalog.commit(&commit)),
             Effect::Get { object, content } => match self.catalog.get(object) {
                 Some(got) if got.same_as(&content) => {
-                    self.nodes[n].folder.add_partial(&content);
+                    self.folders[self.nodes[n].home].add_partial(&content);
                     done
                 }
                 Some(_) => Outcome::Corrupt,
                 None => Outcome::Missing,
             },
             Effect::Fetch { from, content, .. } => self.fetch(n, from, &content),
-            Effect::Untrash { content } => self.nodes[n].folder.untrash(&content),
-            Effect::Publish(publish) => self.nodes[n].folder.publish(&publish),
-            Effect::Trash { path, content } => self.nodes[n].folder.to_trash(&path, &content),
-            Effect::SetAside { path, content, to } => self.nodes[n].folder.rename(&path, Some(&content), &to),
-            Effect::Move { path, to } => self.nodes[n].folder.rename(&path, None, &to),
+            Effect::Untrash { content } => self.folders[self.nodes[n].home].untrash(&content),
+            Effect::Publish(publish) => self.folders[self.nodes[n].home].publish(&publish),
+            Effect::Trash { path, content } => self.folders[self.nodes[n].home].to_trash(&path, &content),
+            Effect::SetAside { path, content, to } => {
+                self.folders[self.nodes[n].home].rename(&path, Some(&content), &to)
+            }
+            Effect::Move { path, to } => self.folders[self.nodes[n].home].rename(&path, None, &to),
         }
     }
 
@@ -527,10 +569,10 @@ impl World {
         let Some(source) = source.filter(open).map(|at| &self.nodes[at]) else {
             return Outcome::Failed("cannot be reached".into());
         };
-        if !source.folder.contents().values().any(|held| held.same_as(content)) {
+        if !self.folders[source.home].contents().values().any(|held| held.same_as(content)) {
             return Outcome::Missing;
         }
-        self.nodes[n].folder.add_partial(content);
+        self.folders[self.nodes[n].home].add_partial(content);
         Outcome::Done { stat: FileStat::default() }
     }
 }

@@ -171,6 +171,7 @@ fn everything_at_once() {
                 look_ms_max: world.chance(5_000),
                 catalog_away: world.chance(5) == 0,
                 full_disk: Some(world.chance(9) as usize),
+                lagging: None,
             };
             let (a, b) = (world.chance(3) as usize, world.chance(3) as usize);
             world.cuts = if world.chance(3) == 0 { [(a, b)].into() } else { [].into() };

@@ -263,6 +263,7 @@ impl<S: Store> Engine<S> {
             let entry = Entry::decode(&record.entry)?;
             let label = self.ledgers.myself.label.witness(entry.label, self.now.wall_ms);
             self.ledgers.myself.label = label;
+            self.note_cache(page.owner, entry.cache);
             let Some(copy) = entry.copy else { continue };
             if !copy.line.is_empty() {
                 self.travelling.note(record.item);

@@ -7,7 +7,7 @@
 //! Each file of this folder is one room: `ledgers` (whose word is kept, and how), `exchange` (talking to members),
 //! `observe` (files that changed), `feed` (rows that changed), `settling` (what to do next for an item), `tasks` with
 //! `upload`, `download` and `placing` (doing it, step by step), `travelling` (edits that go from member to member while the
-//! catalog is away), `probe` (is there anything left to do), `report` (what people see).
+//! catalog is away), `sharing` (one folder, several nodes), `probe` (is there anything left to do), `report` (what people see).
 
 mod download;
 mod exchange;
@@ -18,6 +18,7 @@ mod placing;
 mod probe;
 mod report;
 mod settling;
+mod sharing;
 mod tasks;
 mod timers;
 mod travelling;
@@ -95,6 +96,7 @@ pub struct Engine<S> {
     watch: observe::Watch,
     queue: settling::Queue,
     travelling: travelling::Travelling,
+    sharing: sharing::Sharing,
     tasks: BTreeMap<ItemId, tasks::Task>,
     effects: BTreeMap<EffectId, Waiter>,
     next_effect: u64,
@@ -141,6 +143,7 @@ impl<S: Store> Engine<S> {
             watch: observe::Watch::default(),
             travelling: travelling::Travelling::load(queue.marked().iter().copied()),
             queue,
+            sharing: sharing::Sharing::default(),
             counts: report::Counts::load(&tx)?,
             tasks: BTreeMap::new(),
             effects: BTreeMap::new(),

@@ -250,6 +250,7 @@ impl<S: Store> Engine<S> {
         self.drop_claims(item)?;
         // A verdict that only changes what we know is followed by another look; four are more than any item needs.
         for _ in 0..4 {
+            self.unite(item)?;
             let entry = self.own_entry(&item)?;
             let row = self.row(&item)?;
             if let Some(to) = self.misplaced(&entry, row.as_ref()) {
@@ -323,6 +324,9 @@ impl<S: Store> Engine<S> {
 
     /// Acts on a verdict; true if the item is to be looked at again at once.
     fn act(&mut self, item: ItemId, entry: Entry, row: Option<CatalogRow>, verdict: Verdict) -> Result<bool> {
+        if verdict.is_work() && self.mates_go_first(item)? {
+            return Ok(false);
+        }
         match verdict {
             Verdict::Settled | Verdict::Record => self.settled(item)?,
             Verdict::Wait(reason) => self.wait(item, reason),
@@ -360,6 +364,7 @@ impl<S: Store> Engine<S> {
 
     fn settled(&mut self, item: ItemId) -> Result<()> {
         self.queue.forget(&item);
+        self.mates_are_done(&item);
         // An edit of another that is on its way is looked for again after a restart.
         if !self.still_travels(&item)? && self.queue.marked.remove(&item) {
             self.tx.remove(Table::Unsettled, item.0.to_vec());
@@ -443,6 +448,9 @@ impl<S: Store> Engine<S> {
         let Some(held) = entry.copy.as_ref().and_then(|copy| copy.held.as_ref()) else { return Ok(()) };
         if self.watch.is_unknown(&item) || !self.watch.is_known() {
             self.wait(item, Reason::FileUnknown);
+            return Ok(());
+        }
+        if self.mates_go_first(item)? {
             return Ok(());
         }
         if !self.claim_path(&item, &to)? {

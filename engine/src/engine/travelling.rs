@@ -152,6 +152,11 @@ impl<S: Store> Engine<S> {
         })
     }
 
+    /// The base came from a member: what the catalog said before may be older.
+    pub(super) fn base_moved(&mut self, item: ItemId) {
+        self.travelling.taken_ms.insert(item, self.now.mono_ms);
+    }
+
     /// Whether the mirror is known to be older than our copy, whose base came from a member.
     pub(super) fn mirror_is_behind(&self, item: &ItemId, copy: Option<&Copy>, row: &CatalogRow) -> bool {
         let Some(base) = copy.and_then(|copy| copy.base) else { return false };
@@ -260,7 +265,7 @@ impl<S: Store> Engine<S> {
         entry.claims.clear();
         self.stage(item, entry);
         self.queue.found(&item);
-        self.travelling.taken_ms.insert(item, self.now.mono_ms);
+        self.base_moved(item);
         self.track(&Tracked::new(item, take.path, stat))?;
         self.end_well(item);
         Ok(())
@@ -269,6 +274,7 @@ impl<S: Store> Engine<S> {
     /// Writes a saved content down in the line, unless it is what stands there or in the catalog already, or a step
     /// of a line that goes on from ours: then the file has become that step.
     pub(super) fn extend_line(&mut self, item: &ItemId, copy: &mut Copy, content: &Content) -> Result<()> {
+        self.unite_copy(item, copy)?;
         let stands = copy.tip().is_some_and(|tip| tip.content.same_as(content));
         let row = self.row(item)?;
         let in_catalog = row.as_ref().is_some_and(|row| row.content.same_as(content) && copy.line.is_empty());
