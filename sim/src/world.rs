@@ -238,17 +238,23 @@ impl World {
     pub fn save(&mut self, n: usize, path: &str, content: Content) {
         let Ok(path) = MediaPath::parse(path) else { return };
         let overwritten = self.folders[self.nodes[n].home].content_at(&path);
-        self.saved.retain(|(author, saved)| *author != n || Some(*saved) != overwritten);
+        self.forget_saved(n, overwritten);
         self.folders[self.nodes[n].home].save(path.clone(), content);
         self.saved.push((n, content));
         self.watcher_sees(n, vec![path]);
+    }
+
+    /// A person at this folder has given a content up.
+    fn forget_saved(&mut self, n: usize, gone: Option<Content>) {
+        let (nodes, home) = (&self.nodes, self.nodes[n].home);
+        self.saved.retain(|(author, saved)| nodes[*author].home != home || Some(*saved) != gone);
     }
 
     /// A person deletes a file; the node's watcher sees it if it runs.
     pub fn delete(&mut self, n: usize, path: &str) {
         let Ok(path) = MediaPath::parse(path) else { return };
         let deleted = self.folders[self.nodes[n].home].remove(&path);
-        self.saved.retain(|(author, saved)| *author != n || Some(*saved) != deleted);
+        self.forget_saved(n, deleted);
         self.watcher_sees(n, vec![path]);
     }
 

@@ -105,6 +105,7 @@ fn who_goes_back_in_a_shared_cache_is_not_overruled_because_one_feed_lags() {
 fn the_base_of_a_lagging_client_that_decides_is_found() {
     let caught = (0..100)
         .find(|seed| !last_save_stands(&edit_beside_a_lagging_feed(*seed, Some(Bug::LaggingFeedShared), 1)));
+    eprintln!("{} is caught by seed {caught:?}", Bug::LaggingFeedShared.id());
     assert!(caught.is_some());
 }
 

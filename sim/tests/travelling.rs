@@ -309,7 +309,9 @@ fn several_editors_while_the_catalog_comes_and_goes_lose_nothing() {
 /// The first seed that catches a bug, by the invariant that is named for it.
 fn caught(bug: Bug) -> Option<u64> {
     let by_name = |why: String| why.contains(&format!("{}: ", bug.invariant()));
-    (0..300).find(|seed| editors_without_catalog(*seed, Some(bug)).err().is_some_and(by_name))
+    let found = (0..300).find(|seed| editors_without_catalog(*seed, Some(bug)).err().is_some_and(by_name));
+    eprintln!("{} is caught by seed {found:?}", bug.id());
+    found
 }
 
 #[test]

@@ -26,8 +26,8 @@ impl<S: Store> Engine<S> {
             return Ok(());
         }
         let mut copy = copy.clone();
-        if copy.tip().is_none() {
-            // It waited for a person to import it, and had not been offered to anybody.
+        if !copy.tip().is_some_and(|tip| tip.content.same_as(&held.content)) {
+            // It waited for a person to import it, or nobody wrote what it is now: a revision stands for one content.
             copy.extend(ChainLink { revision: Revision(self.dot_for(&item)), content: held.content });
             self.stage(item, Entry { copy: Some(copy.clone()), ..entry.clone() });
         }
