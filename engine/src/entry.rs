@@ -7,7 +7,7 @@ use crate::catalog::ChainLink;
 use crate::clock::{Dot, Label};
 use crate::codec::{self, CodecError};
 use crate::content::Content;
-use crate::ids::{ClientId, ItemId};
+use crate::ids::{CacheId, ClientId, ItemId};
 use crate::paths::MediaPath;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,8 @@ pub struct Entry {
     pub copy: Option<Copy>,
     /// The work that this client does or wants to do on the item. At most [`CLAIMS_MAX`].
     pub claims: Vec<Claim>,
+    /// The shared cache in which the copy lies; none for a cache of one node.
+    pub cache: Option<CacheId>,
     /// Fields of a newer version, by rising tag.
     pub unknown: Vec<Field>,
 }
@@ -101,6 +103,8 @@ pub const ENTRY_BYTES_MAX: usize = 64 << 10;
 const TAG_LABEL: u16 = 1;
 const TAG_COPY: u16 = 2;
 const TAG_CLAIMS: u16 = 3;
+// 4 is the mark, 5 what is settled.
+const TAG_CACHE: u16 = 6;
 
 impl Entry {
     /// Whether it says nothing any more: kept only until every member knows that.
@@ -131,6 +135,9 @@ impl Entry {
         }
         if !self.claims.is_empty() {
             fields.push((TAG_CLAIMS, codec::encode(&self.claims)?));
+        }
+        if let Some(cache) = &self.cache {
+            fields.push((TAG_CACHE, codec::encode(cache)?));
         }
         fields.extend(self.unknown.iter().map(|field| (field.tag, field.bytes.clone())));
         fields.sort_by_key(|(tag, _)| *tag);
@@ -163,6 +170,7 @@ impl Entry {
                 TAG_LABEL => entry.label = codec::decode_prefix(body)?.0,
                 TAG_COPY => entry.copy = Some(codec::decode_prefix(body)?.0),
                 TAG_CLAIMS => entry.claims = codec::decode_prefix(body)?.0,
+                TAG_CACHE => entry.cache = Some(codec::decode_prefix(body)?.0),
                 _ => entry.unknown.push(Field { tag, bytes: body.to_vec() }),
             }
             last_tag = tag;
@@ -245,6 +253,7 @@ mod tests {
                 progress: 10,
                 attempts: 1,
             }],
+            cache: Some(CacheId([6; 16])),
             unknown: vec![Field { tag: 900, bytes: vec![1, 2, 3] }],
         }
     }

@@ -183,6 +183,11 @@ impl Queue {
         self.shunned.get(&(item, client)).is_some_and(|until| *until > now_ms)
     }
 
+    /// Marked in the store as unsettled.
+    pub(super) fn marked(&self) -> &BTreeSet<ItemId> {
+        &self.marked
+    }
+
     pub(super) fn unsettled(&self) -> usize {
         self.marked.len()
     }
@@ -251,6 +256,7 @@ impl<S: Store> Engine<S> {
             return Ok(());
         }
         for _ in 0..4 {
+            self.unite(item)?;
             let entry = self.own_entry(&item)?;
             let row = self.row(&item)?;
             if self.carry_wish(item, row.as_ref())? {
@@ -290,6 +296,18 @@ impl<S: Store> Engine<S> {
     }
 
     fn verdict(&mut self, item: &ItemId, entry: &Entry, row: Option<&CatalogRow>) -> Result<Verdict> {
+        let travelling = self.travelling(item, entry, row)?;
+        self.verdict_with(item, entry, row, travelling.as_ref())
+    }
+
+    /// What is to be done if this copy of a member is on its way.
+    pub(super) fn verdict_with(
+        &mut self,
+        item: &ItemId,
+        entry: &Entry,
+        row: Option<&CatalogRow>,
+        travelling: Option<&Copy>,
+    ) -> Result<Verdict> {
         let copy = entry.copy.as_ref();
         let mut removal = self.removal(item)?;
         let removed_before = match entry.held_content() {
@@ -300,7 +318,7 @@ impl<S: Store> Engine<S> {
         if removal.is_none() {
             removal = removed_before;
         }
-        if row.is_none() && removal.is_none() && copy.is_none() {
+        if row.is_none() && removal.is_none() && copy.is_none() && travelling.is_none() {
             return Ok(Verdict::Settled);
         }
         let local = match copy.and_then(|copy| copy.held.as_ref()) {
@@ -309,12 +327,16 @@ impl<S: Store> Engine<S> {
             None => Local::Absent,
         };
         let catalog = match (row, &removal) {
+            (Some(row), _) if self.mirror_is_behind(item, copy, row) => View::Unknown,
             (Some(row), _) => View::Row(row),
             (None, Some(record)) => View::Gone(Some(record)),
             (None, None) if self.feed.is_known() => View::Gone(None),
             (None, None) => View::Unknown,
         };
         let owner_at_it = self.owner_at_it(item, row)?;
+        if let Some(wrong) = self.planted_verdict(copy, travelling).filter(|_| local != Local::Unknown) {
+            return Ok(wrong);
+        }
         let verdict = settle(&Situation {
             local,
             stat_unchanged: self.is_suspect(item, copy)?,
@@ -327,6 +349,8 @@ impl<S: Store> Engine<S> {
             manual_import: self.config.manual_import,
             behind: self.restoring.is_behind(item),
             in_old_root,
+            travelling,
+            line_counts: self.line_counts(item, copy)?,
         });
         let unedited =
             copy.is_some_and(|copy| copy.base.map(|base| base.content) == entry.held_content().copied());
@@ -342,6 +366,9 @@ impl<S: Store> Engine<S> {
 
     /// Acts on a verdict; true if the item is to be looked at again at once.
     fn act(&mut self, item: ItemId, entry: Entry, row: Option<CatalogRow>, verdict: Verdict) -> Result<bool> {
+        if verdict.is_work() && self.mates_go_first(item)? {
+            return Ok(false);
+        }
         match verdict {
             Verdict::Settled | Verdict::Record => self.settled(item)?,
             Verdict::Wait(reason) => self.wait(item, reason),
@@ -375,6 +402,7 @@ impl<S: Store> Engine<S> {
             }
             Verdict::Download if self.follows_deletion(item, &entry, row.as_ref())? => return Ok(true),
             Verdict::Download => self.begin_download(item, &entry, row)?,
+            Verdict::Take => self.begin_take(item, &entry, row.as_ref())?,
             Verdict::Conflict | Verdict::Heal => self.begin_set_aside(item, &entry, 1)?,
             Verdict::Trash => self.begin_trash(item, &entry),
             Verdict::OfferLost => {
@@ -392,7 +420,9 @@ impl<S: Store> Engine<S> {
         self.forget_found(&item);
         self.attempts_over(&item);
         self.unwant(&item)?;
-        if self.queue.marked.remove(&item) {
+        self.mates_are_done(&item);
+        // An edit of another that is on its way is looked for again after a restart.
+        if !self.still_travels(&item)? && self.queue.marked.remove(&item) {
             self.tx.remove(Table::Unsettled, item.0.to_vec());
         }
         Ok(())
@@ -441,10 +471,7 @@ impl<S: Store> Engine<S> {
     }
 
     fn adopt(&mut self, item: ItemId, mut entry: Entry, base: crate::catalog::ChainLink) {
-        let copy = entry.copy.get_or_insert_with(Copy::default);
-        let after = copy.line.iter().position(|link| link.revision == base.revision).map(|at| at + 1);
-        copy.line.drain(..after.unwrap_or(copy.line.len()));
-        copy.base = Some(base);
+        entry.copy.get_or_insert_with(Copy::default).agree(base);
         entry.claims.clear();
         self.stage(item, entry);
     }
@@ -474,6 +501,9 @@ impl<S: Store> Engine<S> {
         let Some(held) = entry.copy.as_ref().and_then(|copy| copy.held.as_ref()) else { return Ok(()) };
         if self.watch.is_unknown(&item) || !self.watch.is_known() {
             self.wait(item, Reason::FileUnknown);
+            return Ok(());
+        }
+        if self.mates_go_first(item)? {
             return Ok(());
         }
         let to = match self.claim_path(&item, &to)? {
