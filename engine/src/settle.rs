@@ -210,7 +210,7 @@ fn takes(s: &Situation<'_>) -> bool {
             let kept = matches!(row.state, RowState::Active | RowState::Pending { .. });
             // Going back is asked about where it is done, and does not travel.
             let goes_back = theirs.line.len() == 1 && theirs.line.iter().all(|l| row.chain_holds(&l.content));
-            kept && row.upload && stands_on(s, theirs, row) && !goes_back
+            kept && !s.behind && row.upload && stands_on(s, theirs, row) && !goes_back
         }
         View::Gone(None) => theirs.base.is_none() && s.base().is_none(),
         View::Gone(Some(_)) => false,
