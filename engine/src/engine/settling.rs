@@ -3,6 +3,7 @@
 //! An item that is not settled is marked in the store until it is, so that a restart looks at it again. Work is
 //! never remembered: it is decided anew from what file, ledger and catalog say.
 
+use super::placing::BUSY_MS;
 use super::renaming::Place;
 use super::tasks::Job;
 use super::timers::Timers;
@@ -249,6 +250,10 @@ impl<S: Store> Engine<S> {
     fn settle_item(&mut self, item: ItemId) -> Result<()> {
         if self.renames.is_asked(&item) {
             return Ok(()); // the catalog's answer brings it back
+        }
+        if self.is_being_kept(&item) {
+            self.queue.later(item, self.now.mono_ms + BUSY_MS);
+            return Ok(());
         }
         // A verdict that only changes what we know is followed by another look; four are more than any item needs.
         if self.restoring.holds_back() {
