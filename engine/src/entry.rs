@@ -8,7 +8,7 @@ pub use crate::catalog::FeedPlace;
 use crate::clock::{Dot, Label};
 use crate::codec::{self, CodecError};
 use crate::content::Content;
-use crate::ids::{ClientId, ItemId};
+use crate::ids::{CacheId, ClientId, ItemId};
 use crate::paths::MediaPath;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,8 @@ pub struct Entry {
     /// Where the copy equals the catalog: a place in the feed at or after the row's last change that the owner had read.
     /// A later mark of the owner's at or beyond it absorbs the entry.
     pub settled: Option<FeedPlace>,
+    /// The shared cache in which the copy lies; none for a cache of one node.
+    pub cache: Option<CacheId>,
     /// Fields of a newer version, by rising tag.
     pub unknown: Vec<Field>,
 }
@@ -110,6 +112,7 @@ const TAG_COPY: u16 = 2;
 const TAG_CLAIMS: u16 = 3;
 const TAG_MARK: u16 = 4;
 const TAG_SETTLED: u16 = 5;
+const TAG_CACHE: u16 = 6;
 
 impl Entry {
     /// Whether it says nothing any more: kept only until every member knows that.
@@ -146,6 +149,9 @@ impl Entry {
                 fields.push((tag, codec::encode(place)?));
             }
         }
+        if let Some(cache) = &self.cache {
+            fields.push((TAG_CACHE, codec::encode(cache)?));
+        }
         fields.extend(self.unknown.iter().map(|field| (field.tag, field.bytes.clone())));
         fields.sort_by_key(|(tag, _)| *tag);
         let mut bytes = Vec::with_capacity(fields.iter().map(|(_, body)| body.len() + 6).sum());
@@ -179,6 +185,7 @@ impl Entry {
                 TAG_CLAIMS => entry.claims = codec::decode_prefix(body)?.0,
                 TAG_MARK => entry.mark = Some(codec::decode_prefix(body)?.0),
                 TAG_SETTLED => entry.settled = Some(codec::decode_prefix(body)?.0),
+                TAG_CACHE => entry.cache = Some(codec::decode_prefix(body)?.0),
                 _ => entry.unknown.push(Field { tag, bytes: body.to_vec() }),
             }
             last_tag = tag;
@@ -263,6 +270,7 @@ mod tests {
             }],
             mark: None,
             settled: Some(FeedPlace { number: 7, ..FeedPlace::default() }),
+            cache: Some(CacheId([6; 16])),
             unknown: vec![Field { tag: 900, bytes: vec![1, 2, 3] }],
         }
     }

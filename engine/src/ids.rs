@@ -78,6 +78,10 @@ macro_rules! guid {
 }
 
 guid!(
+    /// One cache folder that several nodes share; each says of its copies that they lie in it.
+    CacheId
+);
+guid!(
     /// A media item: the catalog's media id.
     ItemId
 );

@@ -13,6 +13,7 @@ pub mod engine;
 pub mod entry;
 pub mod heads;
 pub mod ids;
+pub mod lines;
 pub mod message;
 pub mod observation;
 pub mod outboard;

@@ -113,9 +113,9 @@ bugs! {
     UnboundedRetries = "26-unbounded-retries", "S12", Planted, "each failure on a full disk adds to the queue of retries";
     ClonesUnnoticed = "27-clones-unnoticed", "L3", Planted, "two that run with one key do not notice each other";
     // Those that the protocol's own rules were written against.
-    LaggingFeedShared = "28-lagging-feed-shared", "S8", Waits, "on a shared cache the base of the client that lags decides";
+    LaggingFeedShared = "28-lagging-feed-shared", "S8", Planted, "on a shared cache the base of the client that lags decides";
     LostAnswerThenSave = "29-lost-answer-then-save", "S8", Planted, "after a commit without an answer the next save drops the line's earlier step";
-    CrossedEdits = "30-crossed-edits", "S8", Waits, "a peer's uncommitted edit is taken over another uncommitted edit";
+    CrossedEdits = "30-crossed-edits", "S8", Planted, "a peer's uncommitted edit is taken over another uncommitted edit";
     SaveBeforeRename = "31-save-before-rename", "S8", Planted, "what came out of an exchange goes to trash unseen";
     TwoItemsOnePath = "32-two-items-one-path", "S10", Planted, "a second item is written over the first one's path";
     WipedRevives = "33-wiped-revives", "S9", Planted, "a wiped database imports the removed media that lie in its folder";
@@ -125,7 +125,7 @@ bugs! {
     RetirementRace = "37-retirement-race", "S11", Planted, "a retirement does not say which dot is the last that counts";
     FeedNumberAgain = "38-feed-number-again", "L2", Planted, "a feed position is believed by its number alone";
     TwoHosts = "39-two-hosts", "S6", Waits, "two hosts that were promoted at once both go on";
-    PrefixOverLine = "40-prefix-over-line", "S8", Waits, "a prefix of a line replaces the longer line";
+    PrefixOverLine = "40-prefix-over-line", "S8", Planted, "a prefix of a line replaces the longer line";
     MarkTooEarly = "41-mark-too-early", "L2", Planted, "a mark passes an item that deviates";
     DeletedComesBack = "42-deleted-comes-back", "S9", Planted, "a removal record is forgotten, and an old copy of the picture comes back under its old id";
     OfferedOutOfOrder = "43-offered-out-of-order", "S6", Planted, "lost revisions are offered newest first";

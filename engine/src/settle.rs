@@ -8,6 +8,7 @@ use crate::catalog::{CatalogRow, ChainLink, RemovalRecord, RowState};
 use crate::content::Content;
 use crate::entry::Copy;
 use crate::ids::ClientId;
+use crate::lines;
 
 /// The file now (L).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +57,10 @@ pub struct Situation<'a> {
     pub behind: bool,
     /// Whether the file was found by the first full scan of a folder that is older than the database.
     pub in_old_root: bool,
+    /// While the catalog cannot be reached: the best uncommitted copy of a live member.
+    pub travelling: Option<&'a Copy>,
+    /// Whether steps of our line are, or may be, in others' hands: the catalog is away, or another's copy has one.
+    pub line_counts: bool,
 }
 
 /// What to do next for an item.
@@ -79,6 +84,8 @@ pub enum Verdict {
     UploadAgain,
     /// Bring C here: from our own trash, from peers, else from the cloud.
     Download,
+    /// Bring a member's uncommitted edit here, with its base and line: it goes on from what is here.
+    Take,
     /// Keep the file as a version item under its own name; then C may take the place.
     Conflict,
     /// Move the file to trash and drop the entry.
@@ -95,6 +102,32 @@ pub enum Verdict {
     OfferLost,
     /// Do nothing until a person has answered.
     Hold(Question),
+}
+
+impl Verdict {
+    /// Whether it is work on file, catalog or objects, which one does for all who share a cache.
+    pub fn is_work(&self) -> bool {
+        match self {
+            Verdict::Settled
+            | Verdict::Wait(_)
+            | Verdict::Adopt(_)
+            | Verdict::Drop
+            | Verdict::NewItem
+            | Verdict::Record
+            | Verdict::OfferLost
+            | Verdict::Hold(_) => false,
+            Verdict::Import
+            | Verdict::OfferAgain
+            | Verdict::Complete
+            | Verdict::Upload
+            | Verdict::UploadAgain
+            | Verdict::Download
+            | Verdict::Take
+            | Verdict::Conflict
+            | Verdict::Trash
+            | Verdict::Heal => true,
+        }
+    }
 }
 
 /// Why settling waits.
@@ -129,6 +162,9 @@ pub fn settle(s: &Situation<'_>) -> Verdict {
     if s.local == Local::Unknown {
         return Verdict::Wait(Reason::FileUnknown);
     }
+    if takes(s) {
+        return Verdict::Take;
+    }
     match s.catalog {
         View::Unknown => Verdict::Wait(Reason::CatalogUnknown),
         View::Gone(Some(record)) => removed(s, record),
@@ -152,9 +188,43 @@ impl<'a> Situation<'a> {
         self.copy.map_or(&[], |copy| &copy.line)
     }
 
+    fn file(&self) -> Option<Content> {
+        match self.local {
+            Local::File(l) => Some(l),
+            Local::Absent | Local::Unknown => None,
+        }
+    }
+
     fn is_base(&self, content: &Content) -> bool {
         self.base().is_some_and(|base| base.content.same_as(content))
     }
+}
+
+/// While the catalog is away, before all rows but the first: a member's edit takes the place of nothing, or of its own
+/// base or one of its steps, where it stands on what we know of the catalog.
+fn takes(s: &Situation<'_>) -> bool {
+    let Some(theirs) = s.travelling else { return false };
+    let file = s.file();
+    let fits = match s.catalog {
+        View::Row(row) => {
+            let kept = matches!(row.state, RowState::Active | RowState::Pending { .. });
+            // Going back is asked about where it is done, and does not travel.
+            let goes_back = theirs.line.len() == 1 && theirs.line.iter().all(|l| row.chain_holds(&l.content));
+            kept && !s.behind && row.upload && stands_on(s, theirs, row) && !goes_back
+        }
+        View::Gone(None) => theirs.base.is_none() && s.base().is_none(),
+        View::Gone(Some(_)) => false,
+        // Our mirror is older than what we have: only what goes on from that.
+        View::Unknown => s.base().is_some(),
+    };
+    fits && (file.is_some() || s.wanted) && lines::may_take(s.copy, file.as_ref(), theirs)
+}
+
+/// Whether a member's copy descends from C, or goes on from ours on a base that our mirror has yet to hear of.
+fn stands_on(s: &Situation<'_>, theirs: &Copy, row: &CatalogRow) -> bool {
+    let unheard = |base: &ChainLink| !row.chain_has(&base.revision);
+    let ahead = s.copy.is_some_and(|copy| copy.tip().is_some()) && theirs.base.as_ref().is_some_and(unheard);
+    theirs.has_step(&row.revision) || ahead
 }
 
 /// Row 2.
@@ -230,7 +300,12 @@ fn active(s: &Situation<'_>, row: &CatalogRow) -> Verdict {
     };
     // 7
     if l.same_as(&row.content) {
-        let based = s.base().is_some_and(|base| base.revision == row.revision) && s.line().is_empty();
+        let based = s.base().is_some_and(|base| base.revision == row.revision);
+        // Who went back to C has edited: else somebody who took the step between would bring that back.
+        if based && s.line_counts && !s.line().is_empty() && row.upload {
+            return Verdict::Upload;
+        }
+        let based = based && s.line().is_empty();
         return match (based, s.object_sound || !row.upload) {
             (false, _) => Verdict::Adopt(current(row)),
             (true, false) => Verdict::UploadAgain,

@@ -41,6 +41,8 @@ pub struct Catalog {
     pub puts: u32,
     /// How often each content was fetched from the object store.
     pub fetches: BTreeMap<Content, u32>,
+    /// How often each content was brought to the object store.
+    pub puts_of: BTreeMap<Content, u32>,
 }
 
 /// What a backup keeps and a restore brings back.
@@ -651,6 +653,7 @@ impl Catalog {
     /// Stores an object; false if the name holds something else.
     pub fn put(&mut self, object: ObjectId, content: Content) -> bool {
         self.puts += 1;
+        *self.puts_of.entry(content).or_default() += 1;
         self.objects.entry(object).or_insert(content).same_as(&content)
     }
 

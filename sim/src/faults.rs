@@ -17,6 +17,8 @@ pub struct Faults {
     pub look_ms_max: u64,
     /// Nobody reaches the catalog and its objects.
     pub catalog_away: bool,
+    /// The node that alone does not reach them.
+    pub lagging: Option<usize>,
     /// The node whose disk is full.
     pub full_disk: Option<usize>,
     /// The node whose media folder is not mounted.
@@ -56,7 +58,9 @@ impl Faults {
                 | Effect::Move { .. }
         );
         let unmounted = self.unmounted == Some(n) && (folder || disk);
-        unmounted || (catalog && self.catalog_away) || (disk && self.full_disk == Some(n))
+        unmounted
+            || (catalog && (self.catalog_away || self.lagging == Some(n)))
+            || (disk && self.full_disk == Some(n))
     }
 }
 

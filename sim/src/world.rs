@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::batch::{Keys, Signature};
 use tcat_engine::content::{Blake3, Content, Md5};
 use tcat_engine::engine::{BrakeLimits, Config, Engine};
-use tcat_engine::ids::ClientId;
+use tcat_engine::ids::{CacheId, ClientId};
 use tcat_engine::message::Message;
 use tcat_engine::observation::FileStat;
 use tcat_engine::paths::MediaPath;
@@ -80,6 +80,8 @@ pub(crate) struct Node {
     /// What survived the crash.
     pub(crate) store: MemoryStore<Planted>,
     folder: Folder,
+    /// Whose folder is its cache: its own, or that of the node with which it shares it.
+    home: usize,
     /// Counts starts: what was under way for an earlier one comes to nothing.
     life: u64,
     wake_ms: u64,
@@ -95,6 +97,7 @@ impl Node {
             engine: None,
             store: MemoryStore::planted(Planted(None)),
             folder: Folder::default(),
+            home: n,
             life: 0,
             wake_ms: u64::MAX,
             rested: None,
@@ -175,6 +178,16 @@ impl World {
         world
     }
 
+    /// Two nodes that have nothing yet share one folder from now on.
+    pub fn share(&mut self, one: usize, other: usize) {
+        for n in [one, other] {
+            self.crash(n);
+            self.nodes[n].home = one;
+        }
+        self.start(one);
+        self.start(other);
+    }
+
     /// The time, in milliseconds.
     pub fn now_ms(&self) -> u64 {
         self.now_ms
@@ -182,7 +195,12 @@ impl World {
 
     /// A node's files.
     pub fn folder(&self, node: usize) -> &Folder {
-        &self.nodes[node].folder
+        &self.nodes[self.nodes[node].home].folder
+    }
+
+    fn home(&mut self, node: usize) -> &mut Folder {
+        let home = self.nodes[node].home;
+        &mut self.nodes[home].folder
     }
 
     /// A node's engine, while it runs.
@@ -200,6 +218,9 @@ impl World {
         let random = self.random.next_u64();
         let now = self.clock();
         let options = self.options.get(&n).copied().unwrap_or_default();
+        let home = self.nodes[n].home;
+        let shared = self.nodes.iter().filter(|node| node.home == home).count() > 1;
+        let cache = shared.then_some(CacheId([home as u8 + 1; 16]));
         let node = &mut self.nodes[n];
         node.life += 1;
         let config = Config {
@@ -223,7 +244,12 @@ impl World {
         let store = std::mem::replace(&mut node.store, empty).with_plants(self.planted);
         let keys = Box::new(PaperKeys(node.id));
         match Engine::open(store, config, keys, now, random) {
-            Ok(engine) => node.engine = Some(engine),
+            Ok(engine) => {
+                node.engine = Some(match cache {
+                    Some(cache) => engine.in_shared_cache(cache),
+                    None => engine,
+                });
+            }
             Err(error) => panic!("node {n} does not start: {error}"),
         }
         self.drain(n);
@@ -241,7 +267,7 @@ impl World {
         let id = self.nodes[n].id;
         self.nodes[n].store = engine.into_store();
         self.nodes[n].life += 1;
-        self.nodes[n].folder.crash();
+        self.home(n).crash();
         self.nodes[n].wake_ms = u64::MAX;
         for other in 0..self.nodes.len() {
             if other != n {
@@ -253,25 +279,31 @@ impl World {
     /// A person changes a file and sets its modification time back; the node's watcher sees it if it runs.
     pub fn edit_keeping_mtime(&mut self, n: usize, path: &str, content: Content) {
         let Ok(path) = MediaPath::parse(path) else { return };
-        self.nodes[n].folder.edit_keeping_mtime(&path, content);
+        self.home(n).edit_keeping_mtime(&path, content);
         self.watcher_sees(n, vec![path]);
     }
 
     /// A person saves a file; the node's watcher sees it if it runs.
     pub fn save(&mut self, n: usize, path: &str, content: Content) {
         let Ok(path) = MediaPath::parse(path) else { return };
-        let overwritten = self.nodes[n].folder.content_at(&path);
-        self.saved.retain(|(author, saved)| *author != n || Some(*saved) != overwritten);
-        self.nodes[n].folder.save(path.clone(), content);
+        let overwritten = self.home(n).content_at(&path);
+        self.forget_saved(n, overwritten);
+        self.home(n).save(path.clone(), content);
         self.saved.push((n, content));
         self.watcher_sees(n, vec![path]);
+    }
+
+    /// A person at this folder has given a content up.
+    fn forget_saved(&mut self, n: usize, gone: Option<Content>) {
+        let (nodes, home) = (&self.nodes, self.nodes[n].home);
+        self.saved.retain(|(author, saved)| nodes[*author].home != home || Some(*saved) != gone);
     }
 
     /// A person deletes a file; the node's watcher sees it if it runs.
     pub fn delete(&mut self, n: usize, path: &str) {
         let Ok(path) = MediaPath::parse(path) else { return };
-        let deleted = self.nodes[n].folder.remove(&path);
-        self.saved.retain(|(author, saved)| *author != n || Some(*saved) != deleted);
+        let deleted = self.home(n).remove(&path);
+        self.forget_saved(n, deleted);
         self.watcher_sees(n, vec![path]);
     }
 
@@ -292,22 +324,22 @@ impl World {
     /// A file is gone, and nobody notices before the next scan.
     pub fn lose(&mut self, n: usize, path: &str) {
         if let Ok(path) = MediaPath::parse(path) {
-            self.nodes[n].folder.remove(&path);
+            self.home(n).remove(&path);
         }
     }
 
     /// The disk gives other bytes than were written; the next look sees it.
     pub fn rot(&mut self, n: usize, path: &str, content: Content) {
         let Ok(path) = MediaPath::parse(path) else { return };
-        self.nodes[n].folder.rot(&path, content);
+        self.home(n).rot(&path, content);
         self.watcher_sees(n, vec![path]);
     }
 
     /// A person gives a file another name, if that is free; the node's watcher sees it if it runs.
     pub fn rename(&mut self, n: usize, path: &str, to: &str) {
         let (Ok(path), Ok(to)) = (MediaPath::parse(path), MediaPath::parse(to)) else { return };
-        if self.nodes[n].folder.content_at(&to).is_none() {
-            self.nodes[n].folder.rename_by_person(&path, to.clone());
+        if self.home(n).content_at(&to).is_none() {
+            self.home(n).rename_by_person(&path, to.clone());
             self.watcher_sees(n, vec![path, to]);
         }
     }
@@ -355,8 +387,20 @@ impl World {
     }
 
     fn watcher_sees(&mut self, node: usize, paths: Vec<MediaPath>) {
+        self.mates_see(node, &paths);
         let life = self.nodes[node].life;
         self.later(300, Happening::Look { node, life, paths });
+    }
+
+    /// The watchers of all other nodes with the same folder see it too.
+    fn mates_see(&mut self, node: usize, paths: &[MediaPath]) {
+        let home = self.nodes[node].home;
+        for mate in (0..self.nodes.len()).filter(|mate| *mate != node) {
+            if self.nodes[mate].home == home {
+                let (life, paths) = (self.nodes[mate].life, paths.to_vec());
+                self.later(300, Happening::Look { node: mate, life, paths });
+            }
+        }
     }
 
     /// Runs for a time.
@@ -448,7 +492,7 @@ impl World {
         if self.faults.unmounted == Some(node) {
             return; // the marker of the root is gone: nothing is said
         }
-        let observations = paths.iter().map(|path| self.nodes[node].folder.look(path)).collect();
+        let observations = paths.iter().map(|path| self.home(node).look(path)).collect();
         let input = Input::Observed { since_ms: self.now_ms, observations };
         let ms = self.looks_for(node, 50);
         self.later(ms, Happening::Input { node, life, input: Box::new(input) });
@@ -459,7 +503,7 @@ impl World {
             let input = Input::ScanFailed("the media folder is gone".into());
             return self.later(1, Happening::Input { node, life, input: Box::new(input) });
         }
-        let (observations, coverage) = self.nodes[node].folder.scan();
+        let (observations, coverage) = self.home(node).scan();
         let ms = self.looks_for(node, 200);
         for page in observations.chunks(512) {
             let input = Input::Observed { since_ms: self.now_ms, observations: page.to_vec() };
@@ -552,6 +596,10 @@ impl World {
     fn perform_among_faults(&mut self, n: usize, effect: Effect) -> Outcome {
         let faults = self.faults;
         let place = place_of(&effect).map(ToString::to_string);
+        let to_of_effect = match &effect {
+            Effect::SetAside { to, .. } | Effect::Move { to, .. } => Some(to.to_string()),
+            _ => None,
+        };
         let meddled = faults.meddled_permille > 0 && self.random.permille(faults.meddled_permille);
         let first = meddled && self.random.below(2) == 0;
         if let (true, Some(place)) = (first, &place) {
@@ -573,6 +621,9 @@ impl World {
         if let (true, Some(place)) = (meddled && !first, &place) {
             self.meddle(n, place);
         }
+        let seen =
+            [place, to_of_effect].into_iter().flatten().filter_map(|path| MediaPath::parse(&path).ok());
+        self.mates_see(n, &seen.collect::<Vec<_>>());
         outcome
     }
 
@@ -601,7 +652,7 @@ impl World {
             Effect::NewEpoch(order) => Outcome::Epoch(self.catalog.new_epoch(&order)),
             Effect::Offer(offer) => Outcome::Offered(self.catalog.offer(&offer)),
             Effect::Repath(repath) => Outcome::Repathed(self.catalog.repath(&repath)),
-            Effect::Put { object, path } => match self.nodes[n].folder.contents().get(&path) {
+            Effect::Put { object, path } => match self.home(n).contents().get(&path).copied() {
                 Some(content) if content.same_as(&object.content) => {
                     if self.catalog.put(object.id, object.content) { done } else { Outcome::Occupied }
                 }
@@ -611,19 +662,19 @@ impl World {
             Effect::Commit(commit) => Outcome::Committed(self.catalog.commit(&commit)),
             Effect::Get { object, content } => match self.catalog.get(object) {
                 Some(got) if got.same_as(&content) => {
-                    self.nodes[n].folder.add_partial(&content);
+                    self.home(n).add_partial(&content);
                     done
                 }
                 Some(_) => Outcome::Corrupt,
                 None => Outcome::Missing,
             },
             Effect::Fetch { from, content, .. } => self.fetch(n, from, &content),
-            Effect::Untrash { content } => self.nodes[n].folder.untrash(&content),
-            Effect::Borrow { path, content } => self.nodes[n].folder.borrow(&path, &content),
-            Effect::Publish(publish) => self.nodes[n].folder.publish(&publish),
-            Effect::Trash { path, content } => self.nodes[n].folder.to_trash(&path, &content),
-            Effect::SetAside { path, content, to } => self.nodes[n].folder.rename(&path, Some(&content), &to),
-            Effect::Move { path, to } => self.nodes[n].folder.rename(&path, None, &to),
+            Effect::Untrash { content } => self.home(n).untrash(&content),
+            Effect::Borrow { path, content } => self.home(n).borrow(&path, &content),
+            Effect::Publish(publish) => self.home(n).publish(&publish),
+            Effect::Trash { path, content } => self.home(n).to_trash(&path, &content),
+            Effect::SetAside { path, content, to } => self.home(n).rename(&path, Some(&content), &to),
+            Effect::Move { path, to } => self.home(n).rename(&path, None, &to),
         }
     }
 
@@ -633,10 +684,10 @@ impl World {
         let Some(source) = source.filter(open).map(|at| &self.nodes[at]) else {
             return Outcome::Failed("cannot be reached".into());
         };
-        if !source.folder.contents().values().any(|held| held.same_as(content)) {
+        if !self.nodes[source.home].folder.contents().values().any(|held| held.same_as(content)) {
             return Outcome::Missing;
         }
-        self.nodes[n].folder.add_partial(content);
+        self.home(n).add_partial(content);
         Outcome::Done { stat: FileStat::default() }
     }
 }

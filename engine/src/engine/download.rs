@@ -82,8 +82,7 @@ impl<S: Store> Engine<S> {
                 return Ok(());
             }
         };
-        let (tasks, downloads) = (&self.tasks, |job: &Job| matches!(job, Job::Download(_)));
-        if tasks.values().any(|task| downloads(&task.job) && task.content.same_as(&content)) {
+        if self.brings(&content) {
             self.queue.later(item, self.now.mono_ms + SHARED_MS);
             return Ok(());
         }
@@ -233,7 +232,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// The owner of an entry and the content as it has it, if it can be asked for it.
-    fn can_give(
+    pub(super) fn can_give(
         &self,
         item: ItemId,
         entry: &OwnedEntry,
@@ -250,8 +249,12 @@ impl<S: Store> Engine<S> {
         able.then_some((owner, *held))
     }
 
-    fn fetches_from(&self, client: &ClientId) -> usize {
-        let fetches = |job: &Job| matches!(job, Job::Download(d) if d.step == DownloadStep::Fetch(*client));
+    pub(super) fn fetches_from(&self, client: &ClientId) -> usize {
+        let fetches = |job: &Job| match job {
+            Job::Download(download) => download.step == DownloadStep::Fetch(*client),
+            Job::Take(take) => take.from == *client && !take.publishing,
+            _ => false,
+        };
         self.tasks.values().filter(|task| fetches(&task.job)).count()
     }
 

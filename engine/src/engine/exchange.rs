@@ -333,7 +333,12 @@ impl<S: Store> Engine<S> {
             let entry = Entry::decode(&record.entry)?;
             let label = self.ledgers.myself.label.witness(entry.label, self.now.wall_ms);
             self.ledgers.myself.label = label;
-            let Some(base) = entry.copy.and_then(|copy| copy.base) else { continue };
+            self.note_cache(page.owner, entry.cache);
+            let Some(copy) = entry.copy else { continue };
+            if !copy.line.is_empty() {
+                self.travelling.note(record.item);
+            }
+            let Some(base) = copy.base else { continue };
             let known = self.row(&record.item)?.is_some_and(|row| row.chain_has(&base.revision));
             if !known {
                 self.feed.hint(self.now.mono_ms);

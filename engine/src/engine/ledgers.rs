@@ -116,6 +116,7 @@ impl<S: Store> Engine<S> {
         let label = self.ledgers.myself.label.next(self.now.wall_ms);
         self.ledgers.myself.label = label;
         entry.label = label;
+        entry.cache = self.sharing.cache.filter(|_| entry.copy.is_some());
         match self.ledgers.place.get(&item).and_then(|at| self.ledgers.staged.get_mut(*at)) {
             Some(slot) => slot.1 = entry,
             None => {

@@ -99,7 +99,8 @@ pub(super) fn equals_catalog(entry: &Entry, row: &CatalogRow) -> bool {
         held.content == row.content && held.content.blake3.is_some() && held.path == row.cache_path
     });
     let based = copy.base.is_some_and(|base| base.revision == row.revision);
-    let plain = copy.line.is_empty() && entry.claims.is_empty() && entry.unknown.is_empty();
+    let plain =
+        copy.line.is_empty() && entry.claims.is_empty() && entry.cache.is_none() && entry.unknown.is_empty();
     row.state == RowState::Active && holds && based && plain
 }
 

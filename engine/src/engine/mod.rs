@@ -9,7 +9,8 @@
 //! `observe` (files that changed), `removed` (deleted media that lie in an old folder), `feed` (rows that changed),
 //! `restoring` (a catalog that was restored), `renaming` and `crossing` (files that a person gave another name), `brake`
 //! (too many changes at once). What is done: `settling` (what to do next for an item), `tasks` with
-//! `upload`, `download`, `placing`, `killing` and `repairing` (doing it, step by step), `claiming` with `leases` (who in
+//! `upload`, `download`, `placing`, `killing` and `repairing` (doing it, step by step), `travelling` (edits that go from
+//! member to member while the catalog is away), `sharing` (one folder, several nodes), `claiming` with `leases` (who in
 //! the workgroup does it, and until when), `attempts` (how often it was tried). What is told: `probe` (is there
 //! anything left to do), `report` (what people see).
 
@@ -38,8 +39,10 @@ mod report;
 mod restoring;
 mod roster;
 mod settling;
+mod sharing;
 mod tasks;
 mod timers;
+mod travelling;
 mod upload;
 
 #[cfg(test)]
@@ -138,6 +141,8 @@ pub struct Engine<S> {
     restoring: restoring::Restoring,
     doubts: repairing::Doubts,
     old_root: removed::OldRoot,
+    travelling: travelling::Travelling,
+    sharing: sharing::Sharing,
     tasks: BTreeMap<ItemId, tasks::Task>,
     attempts: attempts::Attempts,
     claiming: claiming::Claiming,
@@ -186,6 +191,7 @@ impl<S: Store> Engine<S> {
             }
         };
         let feed = feed::Feed::load(&tx)?;
+        let queue = settling::Queue::load(&tx)?;
         let mut engine = Engine {
             ledgers: ledgers::Ledgers::new(myself),
             heads: heads::Heads::load(&tx, random)?,
@@ -204,7 +210,9 @@ impl<S: Store> Engine<S> {
             renames: renaming::Renames::default(),
             crossings: crossing::Crossings::default(),
             brake: brake::Brake::load(&tx, now.mono_ms)?,
-            queue: settling::Queue::load(&tx)?,
+            travelling: travelling::Travelling::load(queue.marked()),
+            queue,
+            sharing: sharing::Sharing::default(),
             counts: report::Counts::load(&tx)?,
             tasks: BTreeMap::new(),
             attempts: attempts::Attempts::load(&tx, now.mono_ms)?,
@@ -271,6 +279,7 @@ impl<S: Store> Engine<S> {
         self.visit_roster_if_due();
         self.scan_if_due();
         self.look_if_due();
+        self.sweep_travelling();
         if self.stopped.is_none() {
             self.expire_changes();
             self.settle_some()?;

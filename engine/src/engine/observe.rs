@@ -6,10 +6,10 @@
 use super::brake::ChangeKind;
 use super::feed::is_kept;
 use super::{Engine, Result};
-use crate::catalog::{ChainLink, FeedChange, Revision};
+use crate::catalog::FeedChange;
 use crate::codec;
 use crate::content::Content;
-use crate::entry::{Copy, Entry, Held, LINE_LINKS_MAX};
+use crate::entry::{Copy, Entry, Held};
 use crate::ids::ItemId;
 use crate::observation::{Coverage, FileStat, Observation, Presence, Seen};
 use crate::paths::{FoldedPath, MediaPath};
@@ -328,6 +328,11 @@ impl<S: Store> Engine<S> {
                 self.saw_file(tracked, path, content, stat)
             }
             Some(_) if self.may_be_crossed(&tracked, &path, (content, stat), since_ms)? => Ok(()),
+            None if self.is_a_stranger(&tracked.item, &content)? => {
+                // The name was to be used for an item that is not known here any more, or not yet.
+                self.is_known_at(&tracked.item, &path);
+                self.saw_untracked(path, content, stat)
+            }
             _ => self.saw_file(tracked, path, content, stat),
         }
     }
@@ -363,7 +368,10 @@ impl<S: Store> Engine<S> {
         if !suspect && self.is_rewritten(&item, &copy, &content)? {
             self.count_change(item, ChangeKind::Rewritten, &copy)?;
         }
-        self.extend_line(&item, &mut copy, &content)?;
+        // What nobody wrote is no step of a line: it must neither travel nor be committed.
+        if !suspect {
+            self.extend_line(&item, &mut copy, &content)?;
+        }
         copy.held = Some(Held { content, path, cached_date_ms: self.now.wall_ms });
         entry.copy = Some(copy);
         self.stage(item, entry);
@@ -411,26 +419,6 @@ impl<S: Store> Engine<S> {
         Ok(self.tracked(&held.path)?.is_some_and(|tracked| tracked.item == *item && tracked.suspect))
     }
 
-    /// Writes a saved content down in the line, unless it is what stands there or in the catalog already.
-    fn extend_line(&mut self, item: &ItemId, copy: &mut Copy, content: &Content) -> Result<()> {
-        let stands =
-            copy.line.last().or(copy.base.as_ref()).is_some_and(|link| link.content.same_as(content));
-        let row = self.row(item)?;
-        let in_catalog = row.as_ref().is_some_and(|row| row.content.same_as(content) && copy.line.is_empty());
-        let no_edit = copy.base.is_none() && copy.line.is_empty() && row.is_some();
-        if stands || in_catalog || no_edit {
-            return Ok(());
-        }
-        if self.planted(Bug::LostAnswerThenSave) && self.attempts.failure(item).is_some() {
-            copy.line.clear();
-        }
-        if copy.line.len() >= LINE_LINKS_MAX {
-            copy.line.remove(1);
-        }
-        copy.line.push(ChainLink { revision: Revision(self.dot_for(item)), content: *content });
-        Ok(())
-    }
-
     /// A file that belongs to no item yet: it gets the id under which it will be imported.
     pub(super) fn saw_new_file(&mut self, path: MediaPath, content: Content, stat: FileStat) -> Result<()> {
         let dot = codec::encode(&self.next_dot())?;
@@ -447,9 +435,10 @@ impl<S: Store> Engine<S> {
         content: Content,
         stat: FileStat,
     ) -> Result<()> {
-        let line = vec![ChainLink { revision: Revision(self.dot_for(&item)), content }];
-        let held = Some(Held { content, path: path.clone(), cached_date_ms: self.now.wall_ms });
-        self.stage(item, Entry { copy: Some(Copy { held, base: None, line }), ..Entry::default() });
+        let mut copy = Copy::default();
+        self.extend_line(&item, &mut copy, &content)?;
+        copy.held = Some(Held { content, path: path.clone(), cached_date_ms: self.now.wall_ms });
+        self.stage(item, Entry { copy: Some(copy), ..Entry::default() });
         self.track(&Tracked::new(item, path, stat))?;
         self.queue.ready(item);
         Ok(())
@@ -539,7 +528,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// Whether an item's file is at a path, or is to come there.
-    fn needs_path(&self, item: &ItemId, path: &MediaPath) -> Result<bool> {
+    pub(super) fn needs_path(&self, item: &ItemId, path: &MediaPath) -> Result<bool> {
         let here = |place: &MediaPath| place.folded() == path.folded();
         if self.own_entry(item)?.copy.and_then(|copy| copy.held).is_some_and(|held| here(&held.path)) {
             return Ok(true);

@@ -6,7 +6,7 @@ use super::observe::Tracked;
 use super::settling::Slot;
 use super::tasks::Job;
 use super::{Engine, Result};
-use crate::catalog::ChainLink;
+use crate::catalog::{ChainLink, RowState};
 use crate::content::Content;
 use crate::entry::{Copy, Entry, Held};
 use crate::ids::ItemId;
@@ -15,7 +15,16 @@ use crate::paths::MediaPath;
 use crate::ports::{Event, Outcome};
 use crate::store::{Store, Table};
 
+/// A version whose file is on its way here, or not known, is waited for in steps of this.
+pub(super) const BUSY_MS: u64 = 200;
+
 impl<S: Store> Engine<S> {
+    /// Whether a file is just being kept as this version item: nothing else is to be brought to that.
+    pub(super) fn is_being_kept(&self, item: &ItemId) -> bool {
+        let keeps = |job: &Job| matches!(job, Job::SetAside { version, .. } if version == item);
+        self.tasks.values().any(|task| keeps(&task.job))
+    }
+
     pub(super) fn begin_set_aside(&mut self, item: ItemId, entry: &Entry, n: u32) -> Result<()> {
         let Some(held) = entry.copy.as_ref().and_then(|copy| copy.held.as_ref()) else { return Ok(()) };
         if !self.has_slot(Slot::Folder, item) {
@@ -24,9 +33,24 @@ impl<S: Store> Engine<S> {
         let mut n = n;
         let (version, to) = loop {
             let version = ItemId::derive("tcat 1 version", &[&item.0, &held.content.key(), &n.to_le_bytes()]);
+            // Another holder was first, and its version item is here already: one item has one file.
+            let kept =
+                self.own_entry(&version)?.held_content().is_some_and(|kept| kept.same_as(&held.content));
+            if self.tasks.contains_key(&version) || kept && self.watch.is_unknown(&version) {
+                self.queue.later(item, self.now.mono_ms + BUSY_MS);
+                return Ok(());
+            }
+            let row = self.row(&version)?;
+            let committed = row.as_ref().is_some_and(|row| {
+                row.state == RowState::Active && row.upload && row.content.same_as(&held.content)
+            });
+            if kept || committed {
+                self.begin_trash(item, entry);
+                return Ok(());
+            }
             let to = held.path.conflict_name(&self.config.name, n);
             let free = self.tracked(&to)?.is_none_or(|tracked| tracked.item == version);
-            if free && self.row(&version)?.is_none() && self.removal(&version)?.is_none() {
+            if free && row.is_none() && self.removal(&version)?.is_none() {
                 break (version, to);
             }
             n += 1;

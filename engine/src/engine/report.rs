@@ -188,7 +188,7 @@ impl<S: Store> Engine<S> {
             state: task.job.state(),
             effect: task.effect,
             total_bytes: match task.job {
-                Job::Upload(_) | Job::Download(_) => task.content.size,
+                Job::Upload(_) | Job::Download(_) | Job::Take(_) => task.content.size,
                 _ => 0,
             },
             error: failure(item),

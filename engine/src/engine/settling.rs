@@ -3,6 +3,7 @@
 //! An item that is not settled is marked in the store until it is, so that a restart looks at it again. Work is
 //! never remembered: it is decided anew from what file, ledger and catalog say.
 
+use super::placing::BUSY_MS;
 use super::renaming::Place;
 use super::tasks::Job;
 use super::timers::Timers;
@@ -250,12 +251,17 @@ impl<S: Store> Engine<S> {
         if self.renames.is_asked(&item) {
             return Ok(()); // the catalog's answer brings it back
         }
+        if self.is_being_kept(&item) {
+            self.queue.later(item, self.now.mono_ms + BUSY_MS);
+            return Ok(());
+        }
         // A verdict that only changes what we know is followed by another look; four are more than any item needs.
         if self.restoring.holds_back() {
             self.wait(item, Reason::CatalogUnknown);
             return Ok(());
         }
         for _ in 0..4 {
+            self.unite(item)?;
             let entry = self.own_entry(&item)?;
             let row = self.row(&item)?;
             if self.carry_wish(item, row.as_ref())? {
@@ -295,6 +301,18 @@ impl<S: Store> Engine<S> {
     }
 
     fn verdict(&mut self, item: &ItemId, entry: &Entry, row: Option<&CatalogRow>) -> Result<Verdict> {
+        let travelling = self.travelling(item, entry, row)?;
+        self.verdict_with(item, entry, row, travelling.as_ref())
+    }
+
+    /// What is to be done if this copy of a member is on its way.
+    pub(super) fn verdict_with(
+        &mut self,
+        item: &ItemId,
+        entry: &Entry,
+        row: Option<&CatalogRow>,
+        travelling: Option<&Copy>,
+    ) -> Result<Verdict> {
         let copy = entry.copy.as_ref();
         let mut removal = self.removal(item)?;
         let removed_before = match entry.held_content() {
@@ -305,7 +323,7 @@ impl<S: Store> Engine<S> {
         if removal.is_none() {
             removal = removed_before;
         }
-        if row.is_none() && removal.is_none() && copy.is_none() {
+        if row.is_none() && removal.is_none() && copy.is_none() && travelling.is_none() {
             return Ok(Verdict::Settled);
         }
         let local = match copy.and_then(|copy| copy.held.as_ref()) {
@@ -314,12 +332,16 @@ impl<S: Store> Engine<S> {
             None => Local::Absent,
         };
         let catalog = match (row, &removal) {
+            (Some(row), _) if self.mirror_is_behind(item, copy, row) => View::Unknown,
             (Some(row), _) => View::Row(row),
             (None, Some(record)) => View::Gone(Some(record)),
             (None, None) if self.feed.is_known() => View::Gone(None),
             (None, None) => View::Unknown,
         };
         let owner_at_it = self.owner_at_it(item, row)?;
+        if let Some(wrong) = self.planted_verdict(copy, travelling).filter(|_| local != Local::Unknown) {
+            return Ok(wrong);
+        }
         let verdict = settle(&Situation {
             local,
             stat_unchanged: self.is_suspect(item, copy)?,
@@ -332,6 +354,8 @@ impl<S: Store> Engine<S> {
             manual_import: self.config.manual_import,
             behind: self.restoring.is_behind(item),
             in_old_root,
+            travelling,
+            line_counts: self.line_counts(item, copy)?,
         });
         let unedited =
             copy.is_some_and(|copy| copy.base.map(|base| base.content) == entry.held_content().copied());
@@ -347,6 +371,9 @@ impl<S: Store> Engine<S> {
 
     /// Acts on a verdict; true if the item is to be looked at again at once.
     fn act(&mut self, item: ItemId, entry: Entry, row: Option<CatalogRow>, verdict: Verdict) -> Result<bool> {
+        if verdict.is_work() && self.mates_go_first(item)? {
+            return Ok(false);
+        }
         match verdict {
             Verdict::Settled | Verdict::Record => self.settled(item)?,
             Verdict::Wait(reason) => self.wait(item, reason),
@@ -380,6 +407,7 @@ impl<S: Store> Engine<S> {
             }
             Verdict::Download if self.follows_deletion(item, &entry, row.as_ref())? => return Ok(true),
             Verdict::Download => self.begin_download(item, &entry, row)?,
+            Verdict::Take => self.begin_take(item, &entry, row.as_ref())?,
             Verdict::Conflict | Verdict::Heal => self.begin_set_aside(item, &entry, 1)?,
             Verdict::Trash => self.begin_trash(item, &entry),
             Verdict::OfferLost => {
@@ -397,7 +425,9 @@ impl<S: Store> Engine<S> {
         self.forget_found(&item);
         self.attempts_over(&item);
         self.unwant(&item)?;
-        if self.queue.marked.remove(&item) {
+        self.mates_are_done(&item);
+        // An edit of another that is on its way is looked for again after a restart.
+        if !self.still_travels(&item)? && self.queue.marked.remove(&item) {
             self.tx.remove(Table::Unsettled, item.0.to_vec());
         }
         Ok(())
@@ -446,10 +476,7 @@ impl<S: Store> Engine<S> {
     }
 
     fn adopt(&mut self, item: ItemId, mut entry: Entry, base: crate::catalog::ChainLink) {
-        let copy = entry.copy.get_or_insert_with(Copy::default);
-        let after = copy.line.iter().position(|link| link.revision == base.revision).map(|at| at + 1);
-        copy.line.drain(..after.unwrap_or(copy.line.len()));
-        copy.base = Some(base);
+        entry.copy.get_or_insert_with(Copy::default).agree(base);
         entry.claims.clear();
         self.stage(item, entry);
     }
@@ -479,6 +506,9 @@ impl<S: Store> Engine<S> {
         let Some(held) = entry.copy.as_ref().and_then(|copy| copy.held.as_ref()) else { return Ok(()) };
         if self.watch.is_unknown(&item) || !self.watch.is_known() {
             self.wait(item, Reason::FileUnknown);
+            return Ok(());
+        }
+        if self.mates_go_first(item)? {
             return Ok(());
         }
         let to = match self.claim_path(&item, &to)? {

@@ -5,6 +5,7 @@
 
 use super::killing::Killer;
 use super::settling::Slot;
+use super::travelling::Take;
 use super::{Engine, Result, Waiter};
 use crate::catalog::{ChainLink, Commit};
 use crate::catalog_orders::{Offer, Unsound};
@@ -37,6 +38,8 @@ pub(super) enum Job {
     Upload(Box<Upload>),
     /// Bring a content here.
     Download(Box<Download>),
+    /// Bring a member's uncommitted edit here.
+    Take(Box<Take>),
     /// Keep a conflicting file as a version item under its own name.
     SetAside { version: ItemId, path: MediaPath, to: MediaPath, n: u32 },
     /// A step of removing an item for good.
@@ -102,6 +105,7 @@ impl Job {
         match self {
             Job::SetAside { .. } | Job::Trash { .. } | Job::Move { .. } => true,
             Job::Download(download) => download.step == DownloadStep::Publish,
+            Job::Take(take) => take.publishing,
             Job::Import | Job::Upload(_) | Job::Kill(_) | Job::Unsound(_) | Job::Offer(_) => false,
         }
     }
@@ -111,7 +115,7 @@ impl Job {
         match self {
             Job::Import | Job::Upload(_) | Job::Kill(_) => Some(Slot::Upload),
             Job::Unsound(_) | Job::Offer(_) => None,
-            Job::Download(_) => Some(Slot::Download),
+            Job::Download(_) | Job::Take(_) => Some(Slot::Download),
             Job::SetAside { .. } | Job::Trash { .. } | Job::Move { .. } => Some(Slot::Folder),
         }
     }
@@ -121,7 +125,7 @@ impl Job {
         match self {
             Job::Import => "import",
             Job::Upload(_) => "upload",
-            Job::Download(_) => "download",
+            Job::Download(_) | Job::Take(_) => "download",
             Job::SetAside { .. } => "keep-version",
             Job::Kill(_) => "kill",
             Job::Unsound(_) => "repair",
@@ -148,6 +152,8 @@ impl Job {
                 DownloadStep::Get => "fetching from the cloud",
                 DownloadStep::Publish => "publishing",
             },
+            Job::Take(take) if take.publishing => "publishing",
+            Job::Take(_) => "fetching from a member",
             _ => "running",
         }
     }
@@ -186,6 +192,7 @@ impl<S: Store> Engine<S> {
             },
             Job::Unsound(order) => Effect::Unsound(order.clone()),
             Job::Offer(offer) => Effect::Offer(offer.clone()),
+            Job::Take(take) => self.take_effect(item, take, content),
             Job::SetAside { path, to, .. } => {
                 Effect::SetAside { path: path.clone(), content, to: to.clone() }
             }
@@ -295,6 +302,7 @@ impl<S: Store> Engine<S> {
             Job::Kill(killer) => self.kill_done(item, *killer, outcome),
             Job::Unsound(_) => self.unsound_done(item, outcome),
             Job::Offer(_) => self.offer_done(item, outcome),
+            Job::Take(take) => self.take_done(item, *take, outcome),
             Job::SetAside { version, path, to, n } => {
                 self.set_aside_done(item, content, version, (path, to, n), outcome)
             }
@@ -304,9 +312,15 @@ impl<S: Store> Engine<S> {
     }
 
     fn step_failed(&mut self, item: ItemId, job: &Job, why: String) -> Result<()> {
-        if let Job::Download(download) = job
-            && let DownloadStep::Fetch(from) = download.step
-        {
+        let fetching = match job {
+            Job::Download(download) => match download.step {
+                DownloadStep::Fetch(from) => Some(from),
+                _ => None,
+            },
+            Job::Take(take) if !take.publishing => Some(take.from),
+            _ => None,
+        };
+        if let Some(from) = fetching {
             // Another member or the cloud may do: no reason to wait.
             self.queue.shun(item, from, self.now.mono_ms + self.config.lease_ms);
             self.event(Event::Failing(item, why));
@@ -329,6 +343,7 @@ impl<S: Store> Engine<S> {
         let now_ms = self.now.mono_ms;
         match job {
             Job::Download(download) => self.watch.touch(&download.path, now_ms),
+            Job::Take(take) => self.watch.touch(take.path(), now_ms),
             Job::SetAside { path, to, .. } | Job::Move { path, to } => {
                 self.watch.touch(path, now_ms);
                 self.watch.touch(to, now_ms);

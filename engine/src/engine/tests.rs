@@ -4,7 +4,7 @@ use super::{BrakeLimits, Config, Engine};
 use crate::batch::{Batch, Keys, Record, Signature};
 use crate::catalog::{CatalogEpoch, CatalogRow, FeedChange, FeedPage, FeedPosition, Revision, RowState};
 use crate::clock::{Dot, Incarnation, Stamp, VersionVector};
-use crate::content::{Content, Md5};
+use crate::content::{Blake3, Content, Md5};
 use crate::entry::Entry;
 use crate::ids::{ClientId, ItemId};
 use crate::message::{Heartbeat, Message, Page};
@@ -50,7 +50,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let config = Config {
+        Self::with(|_| ())
+    }
+
+    fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config {
             me: ME,
             name: "me".into(),
             source_server: "me".into(),
@@ -67,6 +71,7 @@ impl Bench {
             old_root: false,
             brake: BrakeLimits::default(),
         };
+        change(&mut config);
         let now = Now { mono_ms: 60_000, wall_ms: 1_700_000_000_000 };
         let engine = Engine::open(MemoryStore::default(), config, Box::new(NoKeys), now, 7).unwrap();
         let mut bench = Bench { engine, now_ms: 60_000, wake_ms: 0, outputs: Vec::new() };
@@ -353,4 +358,60 @@ fn what_was_kept_beside_without_a_task_becomes_a_version_of_the_item() {
     bench.input(Input::KeptBeside { path, kept_as });
     bench.saw("gone (me 1).jpg", file(3));
     assert_eq!(created(&mut bench).unwrap().version_of, None);
+}
+
+#[test]
+fn a_new_file_that_waits_for_a_person_to_import_it_is_offered_to_nobody() {
+    for manual in [true, false] {
+        let mut bench = Bench::with(|config| config.manual_import = manual);
+        bench.input(Input::Scanned(Arc::new(Fog)));
+        bench.answer_feed(Vec::new());
+        let content = Content { md5: Md5([3; 16]), size: 4, blake3: Some(Blake3([3; 32])) };
+        bench.saw("a.jpg", Seen::File { content, stat: FileStat::default() });
+        let item = bench.engine.item_at(&MediaPath::parse("a.jpg").unwrap()).unwrap().unwrap();
+        let copy = bench.engine.own_entry(&item).unwrap().copy.unwrap();
+        assert_eq!(copy.held.as_ref().map(|held| held.content), Some(content));
+        assert_eq!((copy.line.is_empty(), copy.travels()), (manual, !manual));
+    }
+}
+
+#[test]
+fn what_nobody_wrote_enters_no_line() {
+    let mut bench = Bench::new();
+    bench.input(Input::Scanned(Arc::new(Fog)));
+    bench.answer_feed(Vec::new());
+    let content = |n: u8| Content { md5: Md5([n; 16]), size: 4, blake3: None };
+    let stat = |ns| FileStat { size: 4, mtime_ns: ns, ctime_ns: ns, file_id: 1 };
+    bench.saw("a.jpg", Seen::File { content: content(1), stat: stat(1) });
+    let item = bench.engine.item_at(&MediaPath::parse("a.jpg").unwrap()).unwrap().unwrap();
+    bench.saw("a.jpg", Seen::File { content: content(2), stat: stat(1) });
+    let copy = bench.engine.own_entry(&item).unwrap().copy.unwrap();
+    assert_eq!(copy.held.as_ref().map(|held| held.content), Some(content(2)));
+    assert_eq!(copy.line.iter().map(|step| step.content).collect::<Vec<_>>(), [content(1)]);
+    assert!(!copy.travels());
+    bench.saw("a.jpg", Seen::File { content: content(3), stat: stat(2) });
+    let copy = bench.engine.own_entry(&item).unwrap().copy.unwrap();
+    assert_eq!(copy.line.last().map(|step| step.content), Some(content(3)));
+}
+
+#[test]
+fn a_revision_is_never_offered_with_another_content() {
+    let mut bench = Bench::new();
+    bench.input(Input::Scanned(Arc::new(Fog)));
+    let content = |n: u8| Content { md5: Md5([n; 16]), size: 4, blake3: None };
+    bench.saw("a.jpg", Seen::File { content: content(1), stat: FileStat::default() });
+    let item = bench.engine.item_at(&MediaPath::parse("a.jpg").unwrap()).unwrap().unwrap();
+    let first = bench.engine.own_entry(&item).unwrap().copy.unwrap().line[0];
+    // The same stat, other bytes: nobody wrote that. Then the catalog can be read, and the file is imported.
+    bench.saw("a.jpg", Seen::File { content: content(2), stat: FileStat::default() });
+    bench.answer_feed(Vec::new());
+    let new = bench.outputs.iter().find_map(|output| match output {
+        Output::Effect(_, Effect::Create(new)) => Some(new.clone()),
+        _ => None,
+    });
+    let new = new.unwrap();
+    assert_eq!(new.content, content(2));
+    assert_ne!(new.revision, first.revision);
+    let line = bench.engine.own_entry(&item).unwrap().copy.unwrap().line;
+    assert_eq!(line.last().map(|step| (step.revision, step.content)), Some((new.revision, content(2))));
 }

@@ -23,8 +23,18 @@ impl<S: Store> Engine<S> {
     pub(super) fn begin_import(&mut self, item: ItemId, entry: &Entry) -> Result<()> {
         let Some(copy) = &entry.copy else { return Ok(()) };
         let (Some(held), true) = (&copy.held, self.has_slot(Slot::Upload, item)) else { return Ok(()) };
+        if let Some(until_ms) = self.others_turn_ms(&item, copy, None)? {
+            self.queue.rest(item, "another client is bringing it to the cloud", until_ms);
+            return Ok(());
+        }
+        let mut copy = copy.clone();
+        if !copy.tip().is_some_and(|tip| tip.content.same_as(&held.content)) {
+            // It waited for a person to import it, or nobody wrote what it is now: a revision stands for one content.
+            copy.extend(ChainLink { revision: Revision(self.dot_for(&item)), content: held.content });
+            self.stage(item, Entry { copy: Some(copy.clone()), ..entry.clone() });
+        }
         // A row that is gone without a record is offered again with the revision that it had.
-        let Some(link) = copy.line.last().or(copy.base.as_ref()) else { return Ok(()) };
+        let Some(link) = copy.tip() else { return Ok(()) };
         let new = NewItem {
             item,
             revision: link.revision,
@@ -89,8 +99,12 @@ impl<S: Store> Engine<S> {
         mut entry: Entry,
         row: Option<CatalogRow>,
     ) -> Result<()> {
-        let held = entry.copy.as_ref().and_then(|copy| copy.held.clone());
-        let (Some(row), Some(held)) = (row, held) else { return Ok(()) };
+        let (Some(row), Some(copy)) = (row, &entry.copy) else { return Ok(()) };
+        let Some(held) = copy.held.clone() else { return Ok(()) };
+        if let Some(until_ms) = self.others_turn_ms(&item, copy, Some(&row))? {
+            self.queue.rest(item, "another client is bringing it to the cloud", until_ms);
+            return self.withdraw_all_but(item, None);
+        }
         if !self.has_slot(Slot::Upload, item) {
             return Ok(());
         }
@@ -98,9 +112,14 @@ impl<S: Store> Engine<S> {
         if self.is_parked(item, &content) {
             return self.withdraw_all_but(item, None);
         }
-        let ours = match row.state {
-            RowState::Pending { owner } => owner == self.config.me,
-            _ => !content.same_as(&row.content),
+        // Who went back to C commits the steps to it; else only the object is wanted.
+        let went_back = row.state == RowState::Active && !copy.line.is_empty();
+        let unchanged = content.same_as(&row.content) && !went_back;
+        let saved = copy.line.last().filter(|step| step.content.same_as(&content));
+        let ours = match (row.state, saved) {
+            (RowState::Pending { owner }, _) => owner == self.config.me,
+            (_, Some(step)) => step.revision.0.client == self.config.me,
+            (_, None) => !unchanged,
         };
         let claim = match self.upload_turn(item, &entry, &row, &content, !ours)? {
             Ok(claim) => claim,
@@ -111,9 +130,8 @@ impl<S: Store> Engine<S> {
         };
         let Some(copy) = &mut entry.copy else { return Ok(()) };
         let contested = !ours;
-        let unchanged = content.same_as(&row.content);
         if !unchanged && !copy.line.last().is_some_and(|link| link.content.same_as(&content)) {
-            copy.line.push(ChainLink { revision: Revision(self.dot_for(&item)), content });
+            copy.extend(ChainLink { revision: Revision(self.dot_for(&item)), content });
         }
         let line = if unchanged { Vec::new() } else { copy.line.clone() };
         let generation = if unchanged { row.generation } else { 0 } + self.counts.generation(&item);
