@@ -150,4 +150,14 @@ impl Catalog {
         *self.fetches.entry(content).or_default() += 1;
         Some(content)
     }
+
+    /// An item's row.
+    pub fn row(&self, item: &ItemId) -> Option<&CatalogRow> {
+        self.rows.get(item)
+    }
+
+    /// Whether a content is in an object.
+    pub fn stores(&self, content: &Content) -> bool {
+        self.objects.values().any(|stored| stored.same_as(content))
+    }
 }
