@@ -5,7 +5,7 @@ use tcat_engine::catalog::{Committed, Created, Refusal};
 use tcat_engine::ports::{Effect, Event, Outcome};
 
 /// The names of all goals.
-pub const GOALS: [&str; 33] = [
+pub const GOALS: [&str; 32] = [
     "answer-adopted",
     "answer-changed",
     "answer-corrupt",
@@ -15,7 +15,6 @@ pub const GOALS: [&str; 33] = [
     "answer-no-room",
     "answer-occupied",
     "answer-refused-revision",
-    "asked-a-person",
     "catalog-away",
     "catalog-back",
     "conflict",
@@ -84,7 +83,6 @@ impl Goals {
             Event::CatalogAway(_) => "catalog-away",
             Event::CatalogBack => "catalog-back",
             Event::ScanFailed(_) => "scan-failed",
-            Event::Asking(..) => "asked-a-person",
             _ => return,
         });
     }

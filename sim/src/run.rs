@@ -100,6 +100,8 @@ impl World {
             self.nodes[*n].dead = true;
         }
         self.heal();
+        // What faults have delayed comes first.
+        self.run_for(2_000);
         self.check_the_end();
         match plan.canary {
             Some(Canary::HashOrder) => self.leak_hash_order(),

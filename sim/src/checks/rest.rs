@@ -5,6 +5,7 @@ use crate::world::World;
 use std::collections::BTreeMap;
 use tcat_engine::catalog::RowState;
 use tcat_engine::engine::Report;
+use tcat_engine::paths::MediaPath;
 use tcat_engine::ports::Event;
 
 /// Parked tasks are tried again after five minutes.
@@ -60,7 +61,9 @@ impl World {
     }
 
     fn unrest(&self) -> Unrest {
-        let (changes, said) = (self.catalog.changes(), self.log.len());
+        // A second file whose name differs in case alone is named anew by every scan.
+        let news = |(_, _, event): &&(u64, usize, Event)| !matches!(event, Event::Unreadable(..));
+        let (changes, said) = (self.catalog.changes(), self.log.iter().filter(news).count());
         Unrest { orders: self.orders, words: self.words, changes, said }
     }
 
@@ -106,7 +109,9 @@ impl World {
         let by_path: BTreeMap<_, _> = active().map(|row| (&row.cache_path, row.item)).collect();
         let mut wrong = None;
         for n in core {
-            let files = self.folder(*n).contents();
+            let mut files = self.folder(*n).contents();
+            // Left alone and named until a person renames it.
+            files.retain(|path, _| !self.is_named_twin(*n, path));
             if files != expected {
                 let differs = |path: &&_| files.get(path) != expected.get(path);
                 let paths: Vec<_> = files.keys().chain(expected.keys()).copied().filter(differs).collect();
@@ -133,6 +138,13 @@ impl World {
             let items: Vec<_> = unsound.into_iter().collect();
             found(now_ms, &[], &items, format!("{items:?} has no sound object"))
         });
+    }
+
+    /// Whether a file's name differs from another's in case alone, and people were told.
+    fn is_named_twin(&self, n: usize, path: &MediaPath) -> bool {
+        let told = |event: &Event| matches!(event, Event::Unreadable(named, _) if named == path);
+        self.log.iter().any(|(_, at, event)| *at == n && told(event))
+            && self.folder(n).contents().keys().any(|other| *other != path && other.folded() == path.folded())
     }
 
     /// L6: an item that is pending at rest, and whatever else is left undone, is named with a reason.
