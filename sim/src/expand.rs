@@ -29,13 +29,15 @@ pub fn expand_of(seed: u64, fidelity: Fidelity) -> Plan {
     // Mostly few: what goes wrong between two goes wrong sooner than between eight.
     let nodes = [2, 2, 3, 3, 3, 3, 4, 5, 1, 8][random.below(10) as usize];
     let foul = random.permille(300);
+    // One for all: a member whose heartbeats are rarer than another's lease would never be live for it.
+    let lease_ms = [1_000, 2_000, 2_000, 10_000][random.below(4) as usize];
     let mut plan = Plan {
         version: PLAN_VERSION,
         seed,
         fidelity: if random.permille(FULL_PERMILLE) { Fidelity::Full } else { fidelity },
         workload: String::new(),
         classes: Vec::new(),
-        nodes: (0..nodes).map(|_| node(&mut random)).collect(),
+        nodes: (0..nodes).map(|_| node(lease_ms, &mut random)).collect(),
         weather: Weather {
             loss_permille: if foul { random.below(200) } else { 0 },
             twice_permille: if foul { random.below(100) } else { 0 },
@@ -64,8 +66,7 @@ pub fn expand_of(seed: u64, fidelity: Fidelity) -> Plan {
     plan
 }
 
-fn node(random: &mut Random) -> NodePlan {
-    let lease_ms = [1_000, 2_000, 2_000, 10_000][random.below(4) as usize];
+fn node(lease_ms: u64, random: &mut Random) -> NodePlan {
     let poll_ms = [500, 500, 1_000, 5_000][random.below(4) as usize];
     let scan_interval_ms = [10_000, 20_000][random.below(2) as usize];
     let starts_ms = if random.permille(150) { random.below(8_000) } else { 0 };

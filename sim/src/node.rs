@@ -67,11 +67,6 @@ pub fn client(n: usize) -> ClientId {
     ClientId([n as u8 + 1; 32])
 }
 
-/// The node with this id.
-pub fn number_of(client: &ClientId) -> Option<usize> {
-    usize::from(client.0[0]).checked_sub(1)
-}
-
 /// Keys for a world without liars: a tag that names the signer.
 pub(crate) struct PaperKeys(pub(crate) ClientId);
 
@@ -125,7 +120,7 @@ impl World {
             downloads_max: 8,
             manual_import: false,
         };
-        let store = std::mem::replace(&mut node.store, NodeStore::planted(Planted(None)));
+        let store = std::mem::replace(&mut node.store, NodeStore::planted(self.plants));
         let (keys, now) = (Box::new(PaperKeys(node.id)), node.clock.now(now_ms));
         match Engine::open(store, config, keys, now, random) {
             Ok(engine) => node.engine = Some(engine),
@@ -135,11 +130,18 @@ impl World {
         self.check_start(n);
         self.drain(n);
         for other in 0..self.nodes.len() {
-            if other != n && self.nodes[other].engine.is_some() {
-                let (id, other_id) = (self.nodes[n].id, self.nodes[other].id);
-                self.tell(n, Input::Connected(other_id));
-                self.tell(other, Input::Connected(id));
+            if other != n {
+                self.meet(n, other);
             }
+        }
+    }
+
+    /// Two nodes find each other, if both run.
+    pub(crate) fn meet(&mut self, a: usize, b: usize) {
+        let (id_a, id_b) = (self.id(a), self.id(b));
+        if id_a != id_b && self.nodes[a].engine.is_some() && self.nodes[b].engine.is_some() {
+            self.tell(a, Input::Connected(id_b));
+            self.tell(b, Input::Connected(id_a));
         }
     }
 

@@ -82,7 +82,7 @@ impl World {
     }
 
     /// A planned item's time has come.
-    pub(crate) fn planned(&mut self, number: usize) {
+    pub(crate) fn planned_item(&mut self, number: usize) {
         let items = Arc::clone(&self.items);
         let Some(item) = items.get(number) else { return };
         self.hash.word(number as u64);

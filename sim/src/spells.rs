@@ -92,8 +92,8 @@ impl World {
             }
             Strike::Wipe { node, down_ms } => {
                 self.crash_for(node, down_ms, 0);
-                let bug = self.bug;
-                self.nodes[node].store = crate::world::NodeStore::planted(bug);
+                let plants = self.plants;
+                self.nodes[node].store = crate::world::NodeStore::planted(plants);
                 self.nodes[node].snapshot = None;
                 self.truth.told.remove(&node);
                 self.note(node, "wipe", String::new);
@@ -128,10 +128,10 @@ impl World {
                 Spell::Clog { from: one, to: other } if *one == from && *other == to => {
                     passage.not_before_ms = *until_ms;
                 }
-                Spell::Weather { node, weather: worse } => {
-                    if node.is_none_or(|node| node == from || node == to) {
-                        weather = worst(weather, *worse);
-                    }
+                Spell::Weather { node, weather: worse }
+                    if node.is_none_or(|node| node == from || node == to) =>
+                {
+                    weather = worst(weather, *worse);
                 }
                 Spell::Replay { permille, late_ms } => replay = Some((*permille, *late_ms)),
                 Spell::ShortFrames { bytes_max } if bytes > *bytes_max => passage.copies = 0,

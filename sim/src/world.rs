@@ -12,7 +12,7 @@ use crate::faults::Faults;
 use crate::folder::Folder;
 use crate::goals::Goals;
 use crate::hash::StateHash;
-use crate::node::{Node, number_of};
+use crate::node::Node;
 use crate::plan::{Item, NodePlan, Spell};
 use crate::random::{Stream, Streams};
 use crate::trace::Trace;
@@ -25,7 +25,7 @@ use tcat_engine::ids::ClientId;
 use tcat_engine::message::Message;
 use tcat_engine::observation::{FileStat, Observation, Seen};
 use tcat_engine::paths::MediaPath;
-use tcat_engine::planted::Planted;
+use tcat_engine::planted::{Bug, Planted};
 use tcat_engine::ports::{Effect, EffectId, Event, Input, Outcome, Output};
 use tcat_engine::store::MemoryStore;
 
@@ -81,7 +81,7 @@ pub struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) streams: Streams,
     /// The defect that is planted in all engines.
-    pub(crate) bug: Planted,
+    pub(crate) plants: Planted,
     /// Whether it plays a plan.
     pub(crate) planned: bool,
     pub(crate) items: Arc<Vec<Item>>,
@@ -99,7 +99,7 @@ pub struct World {
 
 /// What is to happen.
 pub(crate) enum Happening {
-    Arrives { to: usize, from: ClientId, frame: Arc<[u8]>, mark: usize },
+    Arrives { to: usize, from: usize, frame: Arc<[u8]>, mark: usize },
     Runs { node: usize, life: u64, id: EffectId, effect: Effect },
     Late { node: usize, effect: Effect },
     Input { node: usize, life: u64, input: Box<Input> },
@@ -115,7 +115,12 @@ pub(crate) enum Happening {
 impl World {
     /// A world of `nodes` nodes, all running and connected.
     pub fn new(seed: u64, nodes: usize, weather: Weather) -> Self {
-        let mut world = Self::empty(seed, vec![NodePlan::default(); nodes], weather, Planted(None));
+        Self::planted(seed, nodes, weather, None)
+    }
+
+    /// The same, with a defect planted in every engine.
+    pub fn planted(seed: u64, nodes: usize, weather: Weather, bug: Option<Bug>) -> Self {
+        let mut world = Self::empty(seed, vec![NodePlan::default(); nodes], weather, Planted(bug));
         (0..nodes).for_each(|n| world.start(n));
         world
     }
@@ -140,7 +145,7 @@ impl World {
             trace: None,
             nodes: nodes.into_iter().enumerate().map(|(n, plan)| Node::new(n, plan, bug)).collect(),
             streams: Streams::new(seed),
-            bug,
+            plants: bug,
             planned: false,
             items: Arc::default(),
             spells: Vec::new(),
@@ -255,9 +260,10 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Arrives { to, from, frame, mark } => {
-                if let (Some(trace), Some(sender)) = (&mut self.trace, number_of(&from)) {
-                    trace.arrives(self.now_ms, to, sender, &frame, mark);
+                if let Some(trace) = &mut self.trace {
+                    trace.arrives(self.now_ms, to, from, &frame, mark);
                 }
+                let from = self.id(from);
                 self.hash.word(frame.len() as u64 ^ ((to as u64) << 32));
                 match Message::decode(&frame) {
                     Ok(Some(message)) => self.input(to, Input::Message(from, message)),
@@ -284,15 +290,9 @@ impl World {
             }
             Happening::Start { node, life } if self.nodes[node].life == life => self.start(node),
             Happening::Noticed { node, life } if self.nodes[node].life == life => self.noticed(node),
-            Happening::Meet { a, b } => {
-                if self.nodes[a].engine.is_some() && self.nodes[b].engine.is_some() {
-                    let (id_a, id_b) = (self.id(a), self.id(b));
-                    self.tell(a, Input::Connected(id_b));
-                    self.tell(b, Input::Connected(id_a));
-                }
-            }
+            Happening::Meet { a, b } => self.meet(a, b),
             Happening::SpellEnds(id) => self.spell_ends(id),
-            Happening::Planned(number) => self.planned(number),
+            Happening::Planned(number) => self.planned_item(number),
             // Meant for an earlier life of the node.
             _ => {}
         }
@@ -365,7 +365,8 @@ impl World {
 
     /// The engine of a node takes an input, now or when the node is no longer paused.
     pub(crate) fn tell(&mut self, n: usize, input: Input) {
-        if self.nodes[n].paused_until_ms > self.now_ms {
+        // Also in the moment in which it wakes: what waited for that comes first.
+        if self.nodes[n].paused_until_ms >= self.now_ms {
             let (life, input) = (self.nodes[n].life, Box::new(input));
             self.agenda.add(self.nodes[n].paused_until_ms, Happening::Input { node: n, life, input });
         } else {
@@ -455,7 +456,6 @@ impl World {
     }
 
     fn send(&mut self, n: usize, to: ClientId, message: &Message) {
-        let Some(to) = number_of(&to).filter(|to| *to < self.nodes.len()) else { return };
         self.check_word(n, message);
         let frame: Arc<[u8]> = match message.encode() {
             Ok(frame) => frame.into(),
@@ -464,19 +464,27 @@ impl World {
         self.check_frame(n, frame.len());
         self.hash.bytes(&frame);
         self.words += u64::from(!matches!(message, Message::Heartbeat(_)));
+        // Two machines with one key both hear what is sent to it.
+        for hears in 0..self.nodes.len() {
+            if hears != n && self.nodes[hears].id == to {
+                self.send_to(n, hears, message, &frame);
+            }
+        }
+    }
+
+    fn send_to(&mut self, n: usize, to: usize, message: &Message, frame: &Arc<[u8]>) {
         let passage = self.passage(n, to, frame.len());
         let mark = match &mut self.trace {
             Some(trace) => trace.sends(self.now_ms, n, to, message, passage.copies),
             None => 0,
         };
-        let from = self.nodes[n].id;
         for copy in 0..passage.copies + u32::from(passage.replay_ms.is_some()) {
             let random = self.streams.of(Stream::Link, n * 64 + to);
             let late_ms = passage.replay_ms.filter(|_| copy == passage.copies).unwrap_or(0);
             let ms = 1 + random.below(passage.delay_ms_max) + late_ms;
             let at_ms = (self.now_ms + ms).max(passage.not_before_ms);
             let at_ms = at_ms.min(self.calm_at_ms.max(self.now_ms).saturating_add(1_000));
-            self.agenda.add(at_ms, Happening::Arrives { to, from, frame: frame.clone(), mark });
+            self.agenda.add(at_ms, Happening::Arrives { to, from: n, frame: frame.clone(), mark });
         }
     }
 

@@ -85,7 +85,7 @@ fn a_trace_for_shiviz_has_clocks_that_it_can_build_a_graph_of() {
         let clock: BTreeMap<String, u64> = serde_json::from_str(clock).unwrap();
         let own = known.entry(host.into()).or_default();
         *own += 1;
-        assert_eq!(clock.get(host), Some(own), "a host's own entry starts at 1 and rises by one: {line}");
+        assert_eq!(clock.get(host), Some(&*own), "a host's own entry starts at 1 and rises by one: {line}");
         for (other, count) in &clock {
             assert!(*count > 0);
             let most = hosts.entry(other.clone()).or_default();

@@ -2,7 +2,7 @@
 
 use super::{Invariant, found};
 use crate::world::World;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::catalog::RowState;
 use tcat_engine::engine::Report;
 use tcat_engine::paths::MediaPath;
@@ -111,7 +111,8 @@ impl World {
         for n in core {
             let mut files = self.folder(*n).contents();
             // Left alone and named until a person renames it.
-            files.retain(|path, _| !self.is_named_twin(*n, path));
+            let twins = self.named_twins(*n);
+            files.retain(|path, _| !twins.contains(*path));
             if files != expected {
                 let differs = |path: &&_| files.get(path) != expected.get(path);
                 let paths: Vec<_> = files.keys().chain(expected.keys()).copied().filter(differs).collect();
@@ -140,11 +141,17 @@ impl World {
         });
     }
 
-    /// Whether a file's name differs from another's in case alone, and people were told.
-    fn is_named_twin(&self, n: usize, path: &MediaPath) -> bool {
-        let told = |event: &Event| matches!(event, Event::Unreadable(named, _) if named == path);
-        self.log.iter().any(|(_, at, event)| *at == n && told(event))
-            && self.folder(n).contents().keys().any(|other| *other != path && other.folded() == path.folded())
+    /// Files whose names differ from another's in case alone, and of which people were told.
+    fn named_twins(&self, n: usize) -> BTreeSet<MediaPath> {
+        let named = self.log.iter().filter_map(|(_, at, event)| match event {
+            Event::Unreadable(path, _) if *at == n => Some(path),
+            _ => None,
+        });
+        let named: BTreeSet<_> = named.collect();
+        let files = self.folder(n).contents();
+        let twin =
+            |path: &MediaPath| files.keys().any(|other| *other != path && other.folded() == path.folded());
+        named.into_iter().filter(|path| files.contains_key(*path) && twin(path)).cloned().collect()
     }
 
     /// L6: an item that is pending at rest, and whatever else is left undone, is named with a reason.

@@ -4,6 +4,7 @@ mod explore;
 mod meta;
 mod mutants;
 mod show;
+mod speed;
 
 use clap::{Args, Parser, Subcommand};
 use std::fs;
@@ -97,6 +98,8 @@ enum Command {
         #[arg(long, default_value_t = EVENTS_MAX)]
         events_max: usize,
     },
+    /// Measures how fast a steady workgroup is simulated.
+    Speed(speed::Options),
     /// Lists the classes of faults, the invariants and the planted bugs, and what those wait for that are off.
     Faults,
 }
@@ -169,6 +172,7 @@ pub fn main() -> ExitCode {
         Command::Hashes(options) => meta::hashes(&options),
         Command::Mutants(options) => mutants::mutants(&options),
         Command::Export { which, jsonl, events_max, .. } => export(&which, jsonl, events_max),
+        Command::Speed(options) => speed::speed(&options),
         Command::Faults => {
             show::faults();
             Ok(Ended::Well)
