@@ -96,8 +96,8 @@ bugs! {
     FolderNotSynced = "09-folder-not-synced", "S3", Waits, "a published file is synced, its folder is not";
     TornJournal = "10-torn-journal", "S4", Waits, "a journal that was torn by a crash is taken for a whole one";
     JournalAfterMove = "11-journal-after-move", "S4", Waits, "the journal is synced after the move that it announces";
-    TimeoutIsFailure = "12-timeout-is-failure", "S5", Waits, "a commit without an answer is made again under a new revision";
-    TimeoutIsSuccess = "13-timeout-is-success", "S6", Waits, "a commit without an answer is taken for made";
+    TimeoutIsFailure = "12-timeout-is-failure", "S5", Planted, "a commit without an answer is made again under a new revision";
+    TimeoutIsSuccess = "13-timeout-is-success", "S6", Planted, "a commit without an answer is taken for made";
     OffsetAfterDedupe = "14-offset-after-dedupe", "S7", Waits, "parts of an upload are numbered after some were left out";
     MissingPart = "15-missing-part", "S7", Waits, "an upload is completed with a part missing";
     SourceNotRechecked = "16-source-not-rechecked", "S7", Waits, "what a file became while it was sent is not compared with what was to be sent";

@@ -18,6 +18,7 @@ mod placing;
 mod probe;
 mod report;
 mod settling;
+mod slips;
 mod tasks;
 mod timers;
 mod upload;
@@ -219,7 +220,6 @@ impl<S: Store> Engine<S> {
 
     /// Whether a defect is planted here. A constant in everything that ships.
     #[inline(always)]
-    #[allow(dead_code, reason = "the first bugs come with what they break")]
     fn planted(&self, bug: Bug) -> bool {
         self.tx.planted(bug)
     }
