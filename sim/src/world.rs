@@ -6,8 +6,8 @@
 
 use crate::agenda::Agenda;
 use crate::catalog::Catalog;
-use crate::checks::Book;
 use crate::checks::truth::Truth;
+use crate::checks::{Book, Invariant, found};
 use crate::faults::Faults;
 use crate::folder::Folder;
 use crate::goals::Goals;
@@ -33,6 +33,9 @@ pub use crate::node::content;
 
 /// What keeps a node's database.
 pub type NodeStore = MemoryStore<Planted>;
+
+/// No run takes more inputs and outputs than this: nodes that go round in circles would for ever.
+const EVENTS_MAX: u64 = 3_000_000;
 
 /// What the network does to messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -89,6 +92,8 @@ pub struct World {
     pub(crate) next_spell: u64,
     /// When faults end for good: what they have delayed comes soon after at the latest.
     pub(crate) calm_at_ms: u64,
+    /// It has been played for longer than any run should take, and stands still.
+    pub(crate) is_spent: bool,
     /// How often persons saved something.
     pub(crate) saves: u64,
     /// The number of the next content that a meddling person saves.
@@ -151,6 +156,7 @@ impl World {
             spells: Vec::new(),
             next_spell: 0,
             calm_at_ms: u64::MAX,
+            is_spent: false,
             saves: 0,
             next_content: 1_000_000,
             now_ms: 1_000,
@@ -235,6 +241,10 @@ impl World {
 
     /// Lets the next thing happen, if it happens before `end_ms`.
     fn step(&mut self, end_ms: u64) -> bool {
+        if self.planned && self.events > EVENTS_MAX {
+            self.spend();
+            return false;
+        }
         let next = self.agenda.next_ms();
         let wakes = self.nodes.iter().enumerate();
         let (wake_ms, waking) =
@@ -395,6 +405,20 @@ impl World {
             Ok(()) => self.drain(n),
             Err(error) => self.stopped(n, &error.to_string()),
         }
+    }
+
+    /// Ends a run that goes round in circles.
+    fn spend(&mut self) {
+        self.is_spent = true;
+        let now_ms = self.now_ms;
+        self.book.check(Invariant::L3, false, || {
+            found(
+                now_ms,
+                &[],
+                &[],
+                format!("more than {EVENTS_MAX} events by {now_ms} ms: going round in circles"),
+            )
+        });
     }
 
     /// An engine has stopped where none ever should.

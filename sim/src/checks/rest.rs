@@ -32,7 +32,11 @@ impl World {
             self.wait_for_parked(&core);
         }
         for n in &core {
-            if !self.run_until_rested(*n, PATIENCE_MS) {
+            let rests = self.run_until_rested(*n, PATIENCE_MS);
+            if self.is_spent {
+                return;
+            }
+            if !rests {
                 return self.restless(&core, *n);
             }
             self.book.check(Invariant::L1, true, || found(0, &[], &[], String::new()));
@@ -41,6 +45,9 @@ impl World {
         self.check_rest(&core);
         let before = self.unrest();
         self.run_for(QUIET_MS);
+        if self.is_spent {
+            return;
+        }
         let (after, now_ms) = (self.unrest(), self.now_ms());
         self.book.check(Invariant::L3, before == after, || {
             found(now_ms, &core, &[], format!("at rest {before:?} became {after:?}"))
