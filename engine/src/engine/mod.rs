@@ -37,6 +37,7 @@ mod report;
 mod restoring;
 mod roster;
 mod settling;
+mod slips;
 mod tasks;
 mod timers;
 mod upload;
@@ -253,6 +254,11 @@ impl<S: Store> Engine<S> {
     /// The next thing to do, until there is none.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+
+    /// The store, as the last input left it.
+    pub fn store(&self) -> &S {
+        self.tx.store()
     }
 
     /// Gives the store back, as a crash would leave it.

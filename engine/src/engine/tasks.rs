@@ -304,6 +304,12 @@ impl<S: Store> Engine<S> {
     }
 
     fn step_failed(&mut self, item: ItemId, job: &Job, why: String) -> Result<()> {
+        if let Job::Upload(upload) = job
+            && let UploadStep::Commit = upload.step
+            && self.misreads_silence(item, upload)?
+        {
+            return Ok(());
+        }
         if let Job::Download(download) = job
             && let DownloadStep::Fetch(from) = download.step
         {

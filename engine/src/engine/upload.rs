@@ -254,6 +254,11 @@ impl<S: Store> Engine<S> {
                 self.end_well(item);
             }
             Committed::Refused { why, row } => {
+                if let (Some(row), Refusal::Revision) = (&row, why)
+                    && self.insists(item, upload, row)?
+                {
+                    return Ok(());
+                }
                 if let Some(row) = row {
                     self.apply_row(*row)?;
                 }
