@@ -364,12 +364,26 @@ pub enum Site {
     Fetch,
     /// Looking in trash.
     Untrash,
+    /// Copying a file that is in the folder already.
+    Borrow,
     /// Placing a file.
     Publish,
     /// Moving to trash, aside, to another name.
     Move,
-    /// Any other.
-    Other,
+    /// Visiting the roster.
+    VisitRoster,
+    /// A step of a kill.
+    Kill,
+    /// Deleting an object.
+    Delete,
+    /// Saying that an object is missing or wrong.
+    Unsound,
+    /// Beginning a new epoch of the catalog.
+    NewEpoch,
+    /// Offering what a restored catalog has lost.
+    Offer,
+    /// Giving items other paths.
+    Repath,
 }
 
 /// How an effect goes wrong.

@@ -31,19 +31,41 @@ pub(crate) fn site(effect: &Effect) -> Site {
         Effect::Untrash { .. } => Site::Untrash,
         Effect::Publish(_) => Site::Publish,
         Effect::Trash { .. } | Effect::SetAside { .. } | Effect::Move { .. } => Site::Move,
-        #[allow(unreachable_patterns, reason = "effects to come")]
-        _ => Site::Other,
+        Effect::Borrow { .. } => Site::Borrow,
+        Effect::VisitRoster(_) => Site::VisitRoster,
+        Effect::Kill(_) => Site::Kill,
+        Effect::Delete { .. } => Site::Delete,
+        Effect::Unsound(_) => Site::Unsound,
+        Effect::NewEpoch(_) => Site::NewEpoch,
+        Effect::Offer(_) => Site::Offer,
+        Effect::Repath(_) => Site::Repath,
     }
 }
 
 /// Whether an effect of this kind happens at the catalog or the object store.
 fn is_far(site: Site) -> bool {
-    matches!(site, Site::ReadFeed | Site::Create | Site::Intend | Site::Put | Site::Commit | Site::Get)
+    is_order(site) || matches!(site, Site::ReadFeed | Site::VisitRoster | Site::Put | Site::Get)
+}
+
+/// Whether it changes the catalog, or the objects by their names: it may be done late.
+fn is_order(site: Site) -> bool {
+    matches!(
+        site,
+        Site::Create
+            | Site::Intend
+            | Site::Commit
+            | Site::Kill
+            | Site::Delete
+            | Site::Unsound
+            | Site::NewEpoch
+            | Site::Offer
+            | Site::Repath
+    )
 }
 
 /// Whether it needs the media folder.
 fn needs_folder(site: Site) -> bool {
-    !matches!(site, Site::ReadFeed | Site::Create | Site::Intend | Site::Commit | Site::Other)
+    !is_order(site) && !matches!(site, Site::ReadFeed | Site::VisitRoster)
 }
 
 fn failed(why: &str) -> Outcome {
@@ -255,7 +277,7 @@ impl World {
                 Some(failed("the catalog cannot be reached"))
             }
             Spell::DiskFull { node } if *node == n => {
-                let writes = matches!(site, Site::Get | Site::Fetch | Site::Untrash);
+                let writes = matches!(site, Site::Get | Site::Fetch | Site::Untrash | Site::Borrow);
                 writes.then(|| Outcome::NoRoom("the disk is full".into()))
             }
             Spell::Unmounted { node } if *node == n && needs_folder(site) => {
@@ -273,7 +295,7 @@ impl World {
             let Spell::Effects { node, site: of, how, permille } = spell else { continue };
             let fits = match how {
                 Mishap::Fails | Mishap::AnswerLost => true,
-                Mishap::AppliedLate => matches!(site, Site::Create | Site::Intend | Site::Commit),
+                Mishap::AppliedLate => is_order(site),
                 Mishap::Corrupt => matches!(site, Site::Get | Site::Fetch),
                 Mishap::Stale => site == Site::ReadFeed,
             };

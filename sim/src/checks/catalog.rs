@@ -5,7 +5,25 @@ use crate::world::World;
 use tcat_engine::catalog::{CatalogRow, Commit, Committed, Created};
 use tcat_engine::ports::{Effect, Outcome};
 
+/// What the catalog itself watches over all its lives.
+const WATCHED: [Invariant; 7] =
+    [Invariant::S1, Invariant::S2, Invariant::S5, Invariant::S6, Invariant::S7, Invariant::S8, Invariant::S9];
+
 impl World {
+    /// The catalog's own memory of what must not happen, and dots that were used twice.
+    pub(crate) fn check_catalogs_memory(&mut self) {
+        let now_ms = self.now_ms();
+        let mut broken = self.catalog.violations();
+        broken.extend(self.catalog.reused.iter().map(|dot| format!("S2: {dot:?} stands for two contents")));
+        for invariant in WATCHED {
+            let of = |text: &&String| text.split(':').next() == Some(invariant.id());
+            let text = broken.iter().find(of);
+            self.book.check(invariant, text.is_none(), || {
+                found(now_ms, &[], &[], text.cloned().unwrap_or_default())
+            });
+        }
+    }
+
     /// A catalog effect was done; `before` is the row as it was.
     pub(crate) fn check_catalog(
         &mut self,

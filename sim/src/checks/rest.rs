@@ -98,6 +98,7 @@ impl World {
     }
 
     fn check_rest(&mut self, core: &[usize]) {
+        self.check_catalogs_memory();
         self.check_equal(core);
         self.check_named(core);
         self.check_leftovers(core);
