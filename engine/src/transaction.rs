@@ -81,6 +81,11 @@ impl<S: Store> Transaction<S> {
         S::Plants::POSSIBLE && self.store.plants().has(bug)
     }
 
+    /// The store, without what is not yet committed to it.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
     /// Gives the store back; uncommitted writes are lost, as in a crash.
     pub fn into_store(self) -> S {
         self.store

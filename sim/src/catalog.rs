@@ -671,4 +671,14 @@ impl Catalog {
         }
         self.objects.remove(&object);
     }
+
+    /// An item's row.
+    pub fn row(&self, item: &ItemId) -> Option<&CatalogRow> {
+        self.now.rows.get(item)
+    }
+
+    /// Whether a content is in an object.
+    pub fn stores(&self, content: &Content) -> bool {
+        self.objects.values().any(|stored| stored.same_as(content))
+    }
 }

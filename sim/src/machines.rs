@@ -1,8 +1,8 @@
 //! What happens to whole machines: backups, restores, clones, and links that are not there.
 
-use crate::world::{Node, World};
+use crate::node::Node;
+use crate::world::World;
 use tcat_engine::engine::KeptEntry;
-use tcat_engine::ids::ClientId;
 use tcat_engine::planted::Planted;
 use tcat_engine::ports::Input;
 use tcat_engine::store::MemoryStore;
@@ -32,7 +32,7 @@ impl World {
     /// Another machine with a node's key and database; returns its number.
     pub fn clone_node(&mut self, n: usize) -> usize {
         let store = self.backup(n);
-        let mut twin = Node::new(n);
+        let mut twin = Node::new(n, self.nodes[n].plan.clone(), self.planted);
         (twin.id, twin.store) = (self.nodes[n].id, store);
         self.nodes.push(twin);
         self.nodes.len() - 1
@@ -42,10 +42,5 @@ impl World {
     pub fn ledgers(&mut self, n: usize) -> Vec<KeptEntry> {
         let engine = self.nodes[n].engine.as_mut();
         engine.and_then(|engine| engine.ledgers().ok()).unwrap_or_default()
-    }
-
-    /// Who a node is.
-    pub fn id(&self, n: usize) -> ClientId {
-        self.nodes[n].id
     }
 }

@@ -1,23 +1,44 @@
 //! The world: nodes, the network between them, and time.
+//!
+//! Whatever happens is ordered by (time, sequence); chance comes from named streams of the world's seed; every input
+//! and output of every engine goes into one rolling hash. `node` starts and kills, `persons` act, `spells` is what goes
+//! wrong, `run` plays a plan, `checks` watches.
 
+use crate::agenda::Agenda;
 use crate::catalog::Catalog;
+use crate::checks::truth::Truth;
+use crate::checks::{Book, Invariant, found};
 use crate::faults::{Faults, place_of};
 use crate::folder::Folder;
-use crate::random::Random;
+use crate::goals::Goals;
+use crate::hash::StateHash;
+use crate::node::{Node, client};
+use crate::plan::{Item, NodePlan, Spell};
+use crate::random::{Stream, Streams};
+use crate::trace::Trace;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use tcat_engine::batch::{Keys, Signature};
-use tcat_engine::content::{Blake3, Content, Md5};
-use tcat_engine::engine::{BrakeLimits, Config, Engine};
-use tcat_engine::ids::{CacheId, ClientId};
+use std::sync::Arc;
+use tcat_engine::content::Content;
+use tcat_engine::engine::{BrakeLimits, Engine};
+use tcat_engine::ids::ClientId;
 use tcat_engine::message::Message;
-use tcat_engine::observation::FileStat;
+use tcat_engine::observation::{FileStat, Observation, Seen};
 use tcat_engine::paths::MediaPath;
 use tcat_engine::planted::{Bug, Planted};
-use tcat_engine::ports::{BrakeAnswer, Effect, EffectId, Event, Input, Now, Outcome, Output};
+use tcat_engine::ports::{Effect, EffectId, Event, Input, Outcome, Output};
 use tcat_engine::store::MemoryStore;
 
+pub use crate::node::content;
+
+/// What keeps a node's database.
+pub type NodeStore = MemoryStore<Planted>;
+
+/// No run takes more inputs and outputs than this: nodes that go round in circles would for ever.
+const EVENTS_MAX: u64 = 3_000_000;
+
 /// What the network does to messages.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Weather {
     /// How many of a thousand messages are lost.
     pub loss_permille: u64,
@@ -43,6 +64,8 @@ pub struct World {
     pub orders: u64,
     /// Inputs that nodes took so far.
     pub inputs: u64,
+    /// Inputs and outputs so far, wake-ups left out.
+    pub events: u64,
     /// Messages sent so far, but heartbeats, which never end.
     pub words: u64,
     /// Every line that nodes said to people, with time and node.
@@ -50,19 +73,39 @@ pub struct World {
     /// Every content that a person saved, and where; not those that the same person has overwritten since, on the
     /// same node, before anything else took their place.
     pub saved: Vec<(usize, Content)>,
+    /// What was checked, and what did not hold.
+    pub book: Book,
+    /// What the witness knows.
+    pub truth: Truth,
+    /// What happened that should happen sometimes.
+    pub goals: Goals,
+    /// The rolling hash of all inputs and outputs.
+    pub hash: StateHash,
+    /// The events, if they are recorded.
+    pub trace: Option<Trace>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) streams: Streams,
     /// How long a node may be away before it is declared absent; from its next start on.
     pub horizon_ms: u64,
     /// The defect that is planted in nodes that start from now on.
     pub planted: Planted,
     /// What nodes are configured with beyond the usual.
     pub options: BTreeMap<usize, NodeOptions>,
-    pub(crate) nodes: Vec<Node>,
-    now_ms: u64,
-    random: Random,
-    happenings: BTreeMap<(u64, u64), Happening>,
-    sequence: u64,
+    /// Whether it plays a plan.
+    pub(crate) planned: bool,
+    pub(crate) items: Arc<Vec<Item>>,
+    pub(crate) spells: Vec<(u64, u64, Spell)>,
+    pub(crate) next_spell: u64,
+    /// When faults end for good: what they have delayed comes soon after at the latest.
+    pub(crate) calm_at_ms: u64,
+    /// It has been played for longer than any run should take, and stands still.
+    pub(crate) is_spent: bool,
+    /// How often persons saved something.
+    pub(crate) saves: u64,
     /// The number of the next content that a meddling person saves.
-    next_content: u64,
+    pub(crate) next_content: u64,
+    now_ms: u64,
+    agenda: Agenda<Happening>,
 }
 
 /// How a node differs from the usual; read when it starts.
@@ -74,70 +117,19 @@ pub struct NodeOptions {
     pub old_root: bool,
 }
 
-pub(crate) struct Node {
-    pub(crate) id: ClientId,
-    pub(crate) engine: Option<Engine<MemoryStore<Planted>>>,
-    /// What survived the crash.
-    pub(crate) store: MemoryStore<Planted>,
-    folder: Folder,
-    /// Whose folder is its cache: its own, or that of the node with which it shares it.
-    home: usize,
-    /// Counts starts: what was under way for an earlier one comes to nothing.
-    life: u64,
-    wake_ms: u64,
-    rested: Option<u64>,
-    /// Looks at files are made one after the other: until then one is under way.
-    looking_until_ms: u64,
-}
-
-impl Node {
-    pub(crate) fn new(n: usize) -> Self {
-        Node {
-            id: ClientId([n as u8 + 1; 32]),
-            engine: None,
-            store: MemoryStore::planted(Planted(None)),
-            folder: Folder::default(),
-            home: n,
-            life: 0,
-            wake_ms: u64::MAX,
-            rested: None,
-            looking_until_ms: 0,
-        }
-    }
-}
-
-enum Happening {
-    Arrives { to: usize, from: ClientId, frame: Vec<u8> },
+/// What is to happen.
+pub(crate) enum Happening {
+    Arrives { to: usize, from: usize, frame: Arc<[u8]>, mark: usize },
     Runs { node: usize, life: u64, id: EffectId, effect: Effect },
+    Late { node: usize, effect: Effect },
     Input { node: usize, life: u64, input: Box<Input> },
     Scan { node: usize, life: u64 },
     Look { node: usize, life: u64, paths: Vec<MediaPath> },
-}
-
-/// Keys for a world without liars: a tag that names the signer.
-struct PaperKeys(ClientId);
-
-impl Keys for PaperKeys {
-    fn sign(&self, bytes: &[u8]) -> Signature {
-        tag(&self.0, bytes)
-    }
-    fn verify(&self, client: &ClientId, bytes: &[u8], signature: &Signature) -> bool {
-        tag(client, bytes) == *signature
-    }
-}
-
-fn tag(client: &ClientId, bytes: &[u8]) -> Signature {
-    let mut out = [0; 64];
-    blake3::Hasher::new_keyed(&client.0).update(bytes).finalize_xof().fill(&mut out);
-    Signature(out)
-}
-
-/// The content number `n`: different numbers, different bytes.
-pub fn content(n: u64) -> Content {
-    let digest = *blake3::hash(&n.to_le_bytes()).as_bytes();
-    let mut md5 = [0; 16];
-    md5.copy_from_slice(&digest[16..]);
-    Content { md5: Md5(md5), size: n, blake3: Some(Blake3(digest)) }
+    Start { node: usize, life: u64 },
+    Noticed { node: usize, life: u64 },
+    Meet { a: usize, b: usize },
+    SpellEnds(u64),
+    Planned(usize),
 }
 
 impl World {
@@ -146,12 +138,19 @@ impl World {
         Self::planted(seed, nodes, weather, None)
     }
 
-    /// The same, with a planted defect in every engine and in the catalog.
+    /// The same, with a defect planted in every engine and in the catalog.
     pub fn planted(seed: u64, nodes: usize, weather: Weather, bug: Option<Bug>) -> Self {
-        let planted = Planted(bug);
-        let mut world = World {
-            catalog: Catalog::planted(planted),
-            options: BTreeMap::new(),
+        let mut world = Self::empty(seed, vec![NodePlan::default(); nodes], weather, Planted(bug));
+        (0..nodes).for_each(|n| world.start(n));
+        world
+    }
+
+    /// A world whose nodes do not run yet.
+    pub(crate) fn empty(seed: u64, nodes: Vec<NodePlan>, weather: Weather, bug: Planted) -> Self {
+        let mut catalog = Catalog::planted(bug);
+        (0..nodes.len()).for_each(|n| catalog.admit(client(n)));
+        World {
+            catalog,
             weather,
             faults: Faults::default(),
             // Few files and busy persons: who tests the brake sets its limits.
@@ -159,33 +158,31 @@ impl World {
             cuts: BTreeSet::new(),
             orders: 0,
             inputs: 0,
+            events: 0,
             words: 0,
             log: Vec::new(),
             saved: Vec::new(),
+            book: Book::default(),
+            truth: Truth::default(),
+            goals: Goals::default(),
+            hash: StateHash::default(),
+            trace: None,
+            nodes: nodes.into_iter().enumerate().map(|(n, plan)| Node::new(n, plan, bug)).collect(),
+            streams: Streams::new(seed),
             horizon_ms: 90 * 86_400_000,
-            planted,
-            nodes: (0..nodes).map(Node::new).collect(),
-            now_ms: 1_000,
-            random: Random::new(seed),
-            happenings: BTreeMap::new(),
-            sequence: 0,
+            planted: bug,
+            options: BTreeMap::new(),
+            planned: false,
+            items: Arc::default(),
+            spells: Vec::new(),
+            next_spell: 0,
+            calm_at_ms: u64::MAX,
+            is_spent: false,
+            saves: 0,
             next_content: 1_000_000,
-        };
-        for n in 0..nodes {
-            world.catalog.admit(world.nodes[n].id);
+            now_ms: 1_000,
+            agenda: Agenda::default(),
         }
-        (0..nodes).for_each(|n| world.start(n));
-        world
-    }
-
-    /// Two nodes that have nothing yet share one folder from now on.
-    pub fn share(&mut self, one: usize, other: usize) {
-        for n in [one, other] {
-            self.crash(n);
-            self.nodes[n].home = one;
-        }
-        self.start(one);
-        self.start(other);
     }
 
     /// The time, in milliseconds.
@@ -198,182 +195,61 @@ impl World {
         &self.nodes[self.nodes[node].home].folder
     }
 
-    fn home(&mut self, node: usize) -> &mut Folder {
+    /// The same, to change them.
+    pub(crate) fn home(&mut self, node: usize) -> &mut Folder {
         let home = self.nodes[node].home;
         &mut self.nodes[home].folder
     }
 
+    /// Two nodes that have nothing yet share one folder from now on.
+    pub fn share(&mut self, one: usize, other: usize) {
+        for n in [one, other] {
+            self.crash(n);
+            self.nodes[n].home = one;
+        }
+        self.start(one);
+        self.start(other);
+    }
+
+    /// The watchers of all other nodes with the same folder see it too.
+    pub(crate) fn mates_see(&mut self, node: usize, paths: &[MediaPath]) {
+        let home = self.nodes[node].home;
+        for mate in (0..self.nodes.len()).filter(|mate| *mate != node) {
+            if self.nodes[mate].home == home {
+                let (life, paths) = (self.nodes[mate].life, paths.to_vec());
+                self.later(300, Happening::Look { node: mate, life, paths });
+            }
+        }
+    }
+
     /// A node's engine, while it runs.
-    pub fn engine(&self, node: usize) -> Option<&Engine<MemoryStore<Planted>>> {
+    pub fn engine(&self, node: usize) -> Option<&Engine<NodeStore>> {
         self.nodes[node].engine.as_ref()
+    }
+
+    /// A node's id.
+    pub fn id(&self, node: usize) -> ClientId {
+        self.nodes[node].id
+    }
+
+    /// How many effects a node has ordered that are not answered.
+    pub fn in_hand(&self, node: usize) -> u64 {
+        self.nodes[node].in_hand
+    }
+
+    /// Whether a node will never start again.
+    pub fn is_dead(&self, node: usize) -> bool {
+        self.nodes[node].dead
+    }
+
+    /// More items than there can be.
+    pub(crate) fn items_max(&self) -> usize {
+        self.saves as usize * 4 + self.catalog.changes() + 64
     }
 
     /// A number below `bound` from the world's own chance.
     pub fn chance(&mut self, bound: u64) -> u64 {
-        self.random.below(bound)
-    }
-
-    /// Starts a node over what its last life left in its store.
-    pub fn start(&mut self, n: usize) {
-        let random = self.random.next_u64();
-        let now = self.clock();
-        let options = self.options.get(&n).copied().unwrap_or_default();
-        let home = self.nodes[n].home;
-        let shared = self.nodes.iter().filter(|node| node.home == home).count() > 1;
-        let cache = shared.then_some(CacheId([home as u8 + 1; 16]));
-        let node = &mut self.nodes[n];
-        node.life += 1;
-        let config = Config {
-            me: node.id,
-            name: format!("node{}", n + 1),
-            source_server: format!("node{}", n + 1),
-            lease_ms: 2_000,
-            quiet_ms: 500,
-            poll_ms: 500,
-            listen_ms: 100,
-            horizon_ms: self.horizon_ms,
-            scan_interval_ms: 20_000,
-            uploads_max: 4,
-            downloads_max: 8,
-            manual_import: false,
-            follow_deletions: options.follow_deletions,
-            old_root: options.old_root,
-            brake: self.brake,
-        };
-        let empty = MemoryStore::planted(self.planted);
-        let store = std::mem::replace(&mut node.store, empty).with_plants(self.planted);
-        let keys = Box::new(PaperKeys(node.id));
-        match Engine::open(store, config, keys, now, random) {
-            Ok(engine) => {
-                node.engine = Some(match cache {
-                    Some(cache) => engine.in_shared_cache(cache),
-                    None => engine,
-                });
-            }
-            Err(error) => panic!("node {n} does not start: {error}"),
-        }
-        self.drain(n);
-        for other in 0..self.nodes.len() {
-            if other != n && self.nodes[other].engine.is_some() {
-                self.input(n, Input::Connected(self.nodes[other].id));
-                self.input(other, Input::Connected(self.nodes[n].id));
-            }
-        }
-    }
-
-    /// Kills a node: only what its store and its folder hold survives.
-    pub fn crash(&mut self, n: usize) {
-        let Some(engine) = self.nodes[n].engine.take() else { return };
-        let id = self.nodes[n].id;
-        self.nodes[n].store = engine.into_store();
-        self.nodes[n].life += 1;
-        self.home(n).crash();
-        self.nodes[n].wake_ms = u64::MAX;
-        for other in 0..self.nodes.len() {
-            if other != n {
-                self.input(other, Input::Disconnected(id));
-            }
-        }
-    }
-
-    /// A person changes a file and sets its modification time back; the node's watcher sees it if it runs.
-    pub fn edit_keeping_mtime(&mut self, n: usize, path: &str, content: Content) {
-        let Ok(path) = MediaPath::parse(path) else { return };
-        self.home(n).edit_keeping_mtime(&path, content);
-        self.watcher_sees(n, vec![path]);
-    }
-
-    /// A person saves a file; the node's watcher sees it if it runs.
-    pub fn save(&mut self, n: usize, path: &str, content: Content) {
-        let Ok(path) = MediaPath::parse(path) else { return };
-        let overwritten = self.home(n).content_at(&path);
-        self.forget_saved(n, overwritten);
-        self.home(n).save(path.clone(), content);
-        self.saved.push((n, content));
-        self.watcher_sees(n, vec![path]);
-    }
-
-    /// A person at this folder has given a content up.
-    fn forget_saved(&mut self, n: usize, gone: Option<Content>) {
-        let (nodes, home) = (&self.nodes, self.nodes[n].home);
-        self.saved.retain(|(author, saved)| nodes[*author].home != home || Some(*saved) != gone);
-    }
-
-    /// A person deletes a file; the node's watcher sees it if it runs.
-    pub fn delete(&mut self, n: usize, path: &str) {
-        let Ok(path) = MediaPath::parse(path) else { return };
-        let deleted = self.home(n).remove(&path);
-        self.forget_saved(n, deleted);
-        self.watcher_sees(n, vec![path]);
-    }
-
-    /// The node that is down loses its database and keeps its folder.
-    pub fn wipe(&mut self, n: usize) {
-        self.nodes[n].store = MemoryStore::planted(self.planted);
-        self.options.entry(n).or_default().old_root = true;
-    }
-
-    /// A person deletes the item that has a path, everywhere.
-    pub fn kill(&mut self, n: usize, path: &str) {
-        let row = self.catalog.rows().find(|row| row.cache_path.as_str() == path).map(|row| row.item);
-        if let Some(item) = row {
-            self.input(n, Input::Delete(item));
-        }
-    }
-
-    /// A file is gone, and nobody notices before the next scan.
-    pub fn lose(&mut self, n: usize, path: &str) {
-        if let Ok(path) = MediaPath::parse(path) {
-            self.home(n).remove(&path);
-        }
-    }
-
-    /// The disk gives other bytes than were written; the next look sees it.
-    pub fn rot(&mut self, n: usize, path: &str, content: Content) {
-        let Ok(path) = MediaPath::parse(path) else { return };
-        self.home(n).rot(&path, content);
-        self.watcher_sees(n, vec![path]);
-    }
-
-    /// A person gives a file another name, if that is free; the node's watcher sees it if it runs.
-    pub fn rename(&mut self, n: usize, path: &str, to: &str) {
-        let (Ok(path), Ok(to)) = (MediaPath::parse(path), MediaPath::parse(to)) else { return };
-        if self.home(n).content_at(&to).is_none() {
-            self.home(n).rename_by_person(&path, to.clone());
-            self.watcher_sees(n, vec![path, to]);
-        }
-    }
-
-    /// A person answers what a node's brake asks.
-    pub fn answer_brake(&mut self, n: usize, answer: BrakeAnswer) {
-        self.input(n, Input::Brake(answer));
-    }
-
-    /// A person saves, deletes or renames a file, as chance has it.
-    pub fn meddle(&mut self, n: usize, path: &str) {
-        self.next_content += 1;
-        match self.random.below(4) {
-            0 => self.delete(n, path),
-            1 => self.rename(n, path, &format!("renamed {}.jpg", self.next_content)),
-            _ => self.save(n, path, content(self.next_content)),
-        }
-    }
-
-    /// A number that no content had so far.
-    pub fn fresh_content(&mut self) -> Content {
-        self.next_content += 1;
-        content(self.next_content)
-    }
-
-    /// Nothing goes wrong any more, and all nodes run and hear each other.
-    pub fn heal(&mut self) {
-        (self.faults, self.cuts) = (Faults::default(), BTreeSet::new());
-        self.weather = Weather { loss_permille: 0, twice_permille: 0, delay_ms_max: 5 };
-        for n in 0..self.nodes.len() {
-            if self.nodes[n].engine.is_none() {
-                self.start(n);
-            }
-        }
+        self.streams.of(Stream::Test, 0).below(bound)
     }
 
     /// How many nodes there are.
@@ -384,23 +260,6 @@ impl World {
     /// Whether there is no node.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
-    }
-
-    fn watcher_sees(&mut self, node: usize, paths: Vec<MediaPath>) {
-        self.mates_see(node, &paths);
-        let life = self.nodes[node].life;
-        self.later(300, Happening::Look { node, life, paths });
-    }
-
-    /// The watchers of all other nodes with the same folder see it too.
-    fn mates_see(&mut self, node: usize, paths: &[MediaPath]) {
-        let home = self.nodes[node].home;
-        for mate in (0..self.nodes.len()).filter(|mate| *mate != node) {
-            if self.nodes[mate].home == home {
-                let (life, paths) = (self.nodes[mate].life, paths.to_vec());
-                self.later(300, Happening::Look { node: mate, life, paths });
-            }
-        }
     }
 
     /// Runs for a time.
@@ -424,48 +283,59 @@ impl World {
         true
     }
 
-    fn clock(&self) -> Now {
-        Now { mono_ms: self.now_ms, wall_ms: 1_700_000_000_000 + self.now_ms }
-    }
-
-    fn later(&mut self, ms: u64, happening: Happening) {
-        self.sequence += 1;
-        self.happenings.insert((self.now_ms + ms, self.sequence), happening);
+    pub(crate) fn later(&mut self, ms: u64, happening: Happening) {
+        self.agenda.add(self.now_ms.saturating_add(ms), happening);
     }
 
     /// Lets the next thing happen, if it happens before `end_ms`.
     fn step(&mut self, end_ms: u64) -> bool {
-        let next = self.happenings.first_key_value().map_or(u64::MAX, |((at, _), _)| *at);
+        if self.planned && self.events > EVENTS_MAX {
+            self.spend();
+            return false;
+        }
+        let next = self.agenda.next_ms();
+        let wakes = self.nodes.iter().enumerate();
         let (wake_ms, waking) =
-            self.nodes.iter().enumerate().map(|(n, node)| (node.wake_ms, n)).min().unwrap_or((u64::MAX, 0));
+            wakes.map(|(n, node)| (node.wake_ms.max(node.paused_until_ms), n)).min().unwrap_or((u64::MAX, 0));
         if next.min(wake_ms) >= end_ms {
             return false;
         }
         if wake_ms < next {
             self.now_ms = self.now_ms.max(wake_ms);
+            // Until the engine names another time: one that has stopped never does.
+            self.nodes[waking].wake_ms = u64::MAX;
             self.input(waking, Input::Tick);
-        } else if let Some(((at, _), happening)) = self.happenings.pop_first() {
+        } else if let Some((at, happening)) = self.agenda.pop() {
             self.now_ms = self.now_ms.max(at);
-            self.happen(happening);
+            match happening.node().map(|node| self.nodes[node].paused_until_ms) {
+                Some(until_ms) if until_ms > self.now_ms => self.agenda.add(until_ms, happening),
+                _ => self.happen(happening),
+            }
         }
         true
     }
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Arrives { to, from, frame } => {
-                if let Ok(Some(message)) = Message::decode(&frame) {
-                    self.input(to, Input::Message(from, message));
+            Happening::Arrives { to, from, frame, mark } => {
+                if let Some(trace) = &mut self.trace {
+                    trace.arrives(self.now_ms, to, from, &frame, mark);
+                }
+                let from = self.id(from);
+                self.hash.word(frame.len() as u64 ^ ((to as u64) << 32));
+                match Message::decode(&frame) {
+                    Ok(Some(message)) => self.input(to, Input::Message(from, message)),
+                    Ok(None) => {}
+                    Err(error) => self.stopped(to, &format!("a frame that cannot be read: {error}")),
                 }
             }
             Happening::Input { node, life, input } if self.nodes[node].life == life => {
                 self.input(node, *input)
             }
             Happening::Runs { node, life, id, effect } if self.nodes[node].life == life => {
-                let outcome = self.perform_among_faults(node, effect);
-                let ms = self.random.below(20);
-                self.later(ms, Happening::Input { node, life, input: Box::new(Input::Done(id, outcome)) });
+                self.run_effect(node, life, id, effect);
             }
+            Happening::Late { node, effect } => _ = self.perform_checked(node, effect),
             Happening::Scan { node, life } if self.nodes[node].life == life => match self.looking(node) {
                 Some(ms) => self.later(ms, Happening::Scan { node, life }),
                 None => self.scan(node, life),
@@ -476,9 +346,33 @@ impl World {
                     None => self.look(node, life, &paths),
                 }
             }
+            Happening::Start { node, life } if self.nodes[node].life == life => self.start(node),
+            Happening::Noticed { node, life } if self.nodes[node].life == life => self.noticed(node),
+            Happening::Meet { a, b } => self.meet(a, b),
+            Happening::SpellEnds(id) => self.spell_ends(id),
+            Happening::Planned(number) => self.planned_item(number),
             // Meant for an earlier life of the node.
             _ => {}
         }
+    }
+
+    /// An effect is done, unless the node dies beside it.
+    fn run_effect(&mut self, node: usize, life: u64, id: EffectId, effect: Effect) {
+        if !matches!(effect, Effect::ReadFeed { .. })
+            && let Some((skip, before, down_ms)) = self.nodes[node].dies_at
+        {
+            self.nodes[node].dies_at = Some((skip.saturating_sub(1), before, down_ms));
+            if skip == 0 {
+                self.goals.crash_beside(&effect);
+                if !before {
+                    self.perform_among_faults(node, effect);
+                }
+                return self.crash_for(node, down_ms, 0);
+            }
+        }
+        let outcome = self.perform_among_faults(node, effect);
+        let ms = self.streams.of(Stream::Effect, node).below(20);
+        self.later(ms, Happening::Input { node, life, input: Box::new(Input::Done(id, outcome)) });
     }
 
     /// How long another look has to wait, if one is under way.
@@ -489,11 +383,15 @@ impl World {
 
     /// Looks now; the engine hears of it later.
     fn look(&mut self, node: usize, life: u64, paths: &[MediaPath]) {
-        if self.faults.unmounted == Some(node) {
-            return; // the marker of the root is gone: nothing is said
-        }
-        let observations = paths.iter().map(|path| self.home(node).look(path)).collect();
-        let input = Input::Observed { since_ms: self.now_ms, observations };
+        let gone = self.is_unmounted(node);
+        let look = |path: &MediaPath| match gone {
+            true => {
+                Observation { path: path.clone(), seen: Seen::Unreadable("the folder is not there".into()) }
+            }
+            false => self.folder(node).look(path),
+        };
+        let observations = paths.iter().map(look).collect();
+        let input = Input::Observed { since_ms: self.mono_ms(node), observations };
         let ms = self.looks_for(node, 50);
         self.later(ms, Happening::Input { node, life, input: Box::new(input) });
     }
@@ -503,128 +401,209 @@ impl World {
             let input = Input::ScanFailed("the media folder is gone".into());
             return self.later(1, Happening::Input { node, life, input: Box::new(input) });
         }
-        let (observations, coverage) = self.home(node).scan();
+        let (observations, coverage) = self.folder(node).scan();
         let ms = self.looks_for(node, 200);
+        if self.is_unmounted(node) {
+            let input = Box::new(Input::ScanFailed("the media folder is not there".into()));
+            return self.later(ms, Happening::Input { node, life, input });
+        }
         for page in observations.chunks(512) {
-            let input = Input::Observed { since_ms: self.now_ms, observations: page.to_vec() };
+            let input = Input::Observed { since_ms: self.mono_ms(node), observations: page.to_vec() };
             self.later(ms, Happening::Input { node, life, input: Box::new(input) });
         }
         self.later(ms, Happening::Input { node, life, input: Box::new(Input::Scanned(coverage)) });
     }
 
+    fn mono_ms(&self, node: usize) -> u64 {
+        self.nodes[node].clock.now(self.now_ms).mono_ms
+    }
+
     fn looks_for(&mut self, node: usize, least_ms: u64) -> u64 {
-        let ms = self.random.below(least_ms.max(self.faults.look_ms_max));
+        let most_ms = least_ms.max(self.faults.look_ms_max).max(self.slow_looks_ms(node));
+        let ms = self.streams.of(Stream::Look, node).below(most_ms);
         self.nodes[node].looking_until_ms = self.now_ms + ms;
         ms
     }
 
-    pub(crate) fn input(&mut self, n: usize, input: Input) {
-        let now = self.clock();
-        let Some(engine) = &mut self.nodes[n].engine else { return };
-        self.inputs += 1;
-        if let Err(error) = engine.handle(now, input) {
-            panic!("node {n} stopped at {}: {error}", self.now_ms);
+    /// The engine of a node takes an input, now or when the node is no longer paused.
+    pub(crate) fn tell(&mut self, n: usize, input: Input) {
+        // Also in the moment in which it wakes: what waited for that comes first.
+        if self.nodes[n].paused_until_ms >= self.now_ms {
+            let (life, input) = (self.nodes[n].life, Box::new(input));
+            self.agenda.add(self.nodes[n].paused_until_ms, Happening::Input { node: n, life, input });
+        } else {
+            self.input(n, input);
         }
-        self.drain(n);
     }
 
-    fn drain(&mut self, n: usize) {
+    pub(crate) fn input(&mut self, n: usize, input: Input) {
+        let now = self.nodes[n].clock.now(self.now_ms);
+        if self.nodes[n].engine.is_none() {
+            return;
+        }
+        self.inputs += 1;
+        self.events += 1;
+        self.hash.word(self.now_ms ^ ((n as u64) << 56));
+        crate::trace::hash_input(&mut self.hash, &input);
+        if let Input::Done(_, outcome) = &input {
+            self.nodes[n].in_hand = self.nodes[n].in_hand.saturating_sub(1);
+            self.goals.outcome(outcome);
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.input(self.now_ms, n, &input);
+        }
+        let Some(engine) = &mut self.nodes[n].engine else { return };
+        match engine.handle(now, input) {
+            Ok(()) => self.drain(n),
+            Err(error) => self.stopped(n, &error.to_string()),
+        }
+    }
+
+    /// Ends a run that goes round in circles.
+    fn spend(&mut self) {
+        self.is_spent = true;
+        let now_ms = self.now_ms;
+        self.book.check(Invariant::L3, false, || {
+            found(
+                now_ms,
+                &[],
+                &[],
+                format!("more than {EVENTS_MAX} events by {now_ms} ms: going round in circles"),
+            )
+        });
+    }
+
+    /// An engine has stopped where none ever should.
+    pub(crate) fn stopped(&mut self, n: usize, why: &str) {
+        assert!(self.planned, "node {n} stopped at {}: {why}", self.now_ms);
+        let text = format!("node {} stopped: {why}", n + 1);
+        let now_ms = self.now_ms;
+        self.book
+            .check(crate::checks::Invariant::S0, false, || crate::checks::found(now_ms, &[n], &[], text));
+        self.crash(n);
+    }
+
+    pub(crate) fn drain(&mut self, n: usize) {
+        let mut outputs = 0;
         while let Some(output) = self.nodes[n].engine.as_mut().and_then(Engine::poll_output) {
+            outputs += 1;
             self.output(n, output);
         }
+        self.check_outputs(n, outputs);
     }
 
     fn output(&mut self, n: usize, output: Output) {
         let life = self.nodes[n].life;
+        if let Output::WakeAt(mono_ms) = output {
+            self.nodes[n].wake_ms = self.nodes[n].clock.true_ms(mono_ms);
+            return;
+        }
+        self.events += 1;
         match output {
             Output::Send(to, message) => self.send(n, to, &message),
             Output::Effect(id, effect) => {
+                crate::trace::hash_effect(&mut self.hash, id, &effect);
+                if let Some(trace) = &mut self.trace {
+                    trace.effect(self.now_ms, n, id, &effect);
+                }
                 let endless = matches!(effect, Effect::ReadFeed { .. } | Effect::VisitRoster(_));
                 self.orders += u64::from(!endless);
-                let ms = 1 + self.random.below(100);
+                self.nodes[n].in_hand += 1;
+                let late_ms = self.slow_effects_ms(n);
+                let ms = 1 + self.streams.of(Stream::Effect, n).below(100 + late_ms);
                 self.later(ms, Happening::Runs { node: n, life, id, effect });
             }
             // Effects of this world are over before anybody could break them off.
             Output::Cancel(_) => {}
             Output::ScanAll => {
-                let ms = 1 + self.random.below(50);
+                let ms = 1 + self.streams.of(Stream::Look, n).below(50);
                 self.later(ms, Happening::Scan { node: n, life });
             }
             Output::Look(paths) => {
-                let ms = 1 + self.random.below(20);
+                let ms = 1 + self.streams.of(Stream::Look, n).below(20);
                 self.later(ms, Happening::Look { node: n, life, paths });
             }
             Output::Drop(client) => self.drop_connection(n, client),
             Output::Rested(id) => self.nodes[n].rested = Some(id),
-            Output::Event(event) => self.log.push((self.now_ms, n, event)),
-            Output::WakeAt(ms) => self.nodes[n].wake_ms = ms,
+            Output::Event(event) => {
+                self.hash.shown(&event);
+                self.goals.event(&event);
+                self.note(n, "event", || format!("{event:?}"));
+                self.log.push((self.now_ms, n, event));
+            }
+            Output::WakeAt(_) => {}
         }
     }
 
     fn drop_connection(&mut self, n: usize, client: ClientId) {
         let id = self.nodes[n].id;
         if let Some(other) = self.nodes.iter().position(|node| node.id == client) {
-            self.input(other, Input::Disconnected(id));
+            self.tell(other, Input::Disconnected(id));
         }
     }
 
     fn send(&mut self, n: usize, to: ClientId, message: &Message) {
-        let frame = match message.encode() {
-            Ok(frame) => frame,
-            Err(error) => panic!("a message that cannot be sent: {error}"),
+        self.check_word(n, message);
+        let frame: Arc<[u8]> = match message.encode() {
+            Ok(frame) => frame.into(),
+            Err(error) => return self.stopped(n, &format!("a message that cannot be sent: {error}")),
         };
+        self.check_frame(n, frame.len());
+        self.hash.bytes(&frame);
         self.words += u64::from(!matches!(message, Message::Heartbeat(_) | Message::Life(_)));
         // Two machines with one key both hear what is sent to it.
-        let heard: Vec<_> =
-            (0..self.nodes.len()).filter(|other| *other != n && self.nodes[*other].id == to).collect();
-        for to in heard {
-            let copies = match () {
-                () if self.cuts.contains(&(n, to)) => 0,
-                () if self.random.permille(self.weather.loss_permille) => 0,
-                () if self.random.permille(self.weather.twice_permille) => 2,
-                () => 1,
-            };
-            for _ in 0..copies {
-                let ms = 1 + self.random.below(self.weather.delay_ms_max);
-                let (from, frame) = (self.nodes[n].id, frame.clone());
-                self.later(ms, Happening::Arrives { to, from, frame });
+        for hears in 0..self.nodes.len() {
+            if hears != n && self.nodes[hears].id == to {
+                self.send_to(n, hears, message, &frame);
             }
         }
     }
 
-    /// Does an effect, or not; says so, or not; and a person may be at its file in the same moment.
-    fn perform_among_faults(&mut self, n: usize, effect: Effect) -> Outcome {
-        let faults = self.faults;
-        let place = place_of(&effect).map(ToString::to_string);
-        let to_of_effect = match &effect {
-            Effect::SetAside { to, .. } | Effect::Move { to, .. } => Some(to.to_string()),
-            _ => None,
+    fn send_to(&mut self, n: usize, to: usize, message: &Message, frame: &Arc<[u8]>) {
+        let passage = self.passage(n, to, frame.len());
+        let mark = match &mut self.trace {
+            Some(trace) => trace.sends(self.now_ms, n, to, message, passage.copies),
+            None => 0,
         };
-        let meddled = faults.meddled_permille > 0 && self.random.permille(faults.meddled_permille);
-        let first = meddled && self.random.below(2) == 0;
-        if let (true, Some(place)) = (first, &place) {
-            self.meddle(n, place);
+        for copy in 0..passage.copies + u32::from(passage.replay_ms.is_some()) {
+            let random = self.streams.of(Stream::Link, n * 64 + to);
+            let late_ms = passage.replay_ms.filter(|_| copy == passage.copies).unwrap_or(0);
+            let ms = 1 + random.below(passage.delay_ms_max) + late_ms;
+            let at_ms = (self.now_ms + ms).max(passage.not_before_ms);
+            let at_ms = at_ms.min(self.calm_at_ms.max(self.now_ms).saturating_add(1_000));
+            self.agenda.add(at_ms, Happening::Arrives { to, from: n, frame: frame.clone(), mark });
         }
-        if let Effect::Commit(commit) = &effect {
-            self.catalog.asked(commit);
-        }
-        let failed = || Outcome::Failed("a simulated fault".into());
-        let outcome = match () {
-            () if faults.failed_permille > 0 && self.random.permille(faults.failed_permille) => failed(),
-            () if faults.denies(n, &effect) => failed(),
-            () => {
-                let outcome = self.perform(n, effect);
-                let lost = faults.lost_permille > 0 && self.random.permille(faults.lost_permille);
-                if lost { failed() } else { outcome }
+    }
+
+    /// Does an effect, and checks what it did.
+    pub(crate) fn perform_checked(&mut self, n: usize, effect: Effect) -> Outcome {
+        match &effect {
+            Effect::Commit(commit) => {
+                let before = self.catalog.row(&commit.item).cloned();
+                let outcome = self.perform(n, effect.clone());
+                self.check_catalog(n, &effect, before, &outcome);
+                outcome
             }
-        };
-        if let (true, Some(place)) = (meddled && !first, &place) {
-            self.meddle(n, place);
+            Effect::Create(new) => {
+                let before = self.catalog.row(&new.item).cloned();
+                let outcome = self.perform(n, effect.clone());
+                self.check_catalog(n, &effect, before, &outcome);
+                outcome
+            }
+            Effect::Publish(_) | Effect::Trash { .. } | Effect::SetAside { .. } | Effect::Move { .. } => {
+                let before = self.before_effect(n, &effect);
+                let outcome = self.perform(n, effect.clone());
+                self.check_files(n, &effect, before, &outcome);
+                let to = match &effect {
+                    Effect::SetAside { to, .. } | Effect::Move { to, .. } => Some(to.clone()),
+                    _ => None,
+                };
+                let seen: Vec<_> = place_of(&effect).cloned().into_iter().chain(to).collect();
+                self.mates_see(n, &seen);
+                outcome
+            }
+            _ => self.perform(n, effect),
         }
-        let seen =
-            [place, to_of_effect].into_iter().flatten().filter_map(|path| MediaPath::parse(&path).ok());
-        self.mates_see(n, &seen.collect::<Vec<_>>());
-        outcome
     }
 
     fn perform(&mut self, n: usize, effect: Effect) -> Outcome {
@@ -652,7 +631,7 @@ impl World {
             Effect::NewEpoch(order) => Outcome::Epoch(self.catalog.new_epoch(&order)),
             Effect::Offer(offer) => Outcome::Offered(self.catalog.offer(&offer)),
             Effect::Repath(repath) => Outcome::Repathed(self.catalog.repath(&repath)),
-            Effect::Put { object, path } => match self.home(n).contents().get(&path).copied() {
+            Effect::Put { object, path } => match self.folder(n).contents().get(&path).copied() {
                 Some(content) if content.same_as(&object.content) => {
                     if self.catalog.put(object.id, object.content) { done } else { Outcome::Occupied }
                 }
@@ -680,7 +659,7 @@ impl World {
 
     fn fetch(&mut self, n: usize, from: ClientId, content: &Content) -> Outcome {
         let source = self.nodes.iter().position(|node| node.id == from && node.engine.is_some());
-        let open = |at: &usize| !self.cuts.contains(&(n, *at)) && !self.cuts.contains(&(*at, n));
+        let open = |at: &usize| !self.is_cut(n, *at) && !self.is_cut(*at, n) && !self.is_unmounted(*at);
         let Some(source) = source.filter(open).map(|at| &self.nodes[at]) else {
             return Outcome::Failed("cannot be reached".into());
         };
@@ -689,5 +668,19 @@ impl World {
         }
         self.home(n).add_partial(content);
         Outcome::Done { stat: FileStat::default() }
+    }
+}
+
+impl Happening {
+    /// The node that has to be awake for it.
+    fn node(&self) -> Option<usize> {
+        match self {
+            Happening::Arrives { to, .. } => Some(*to),
+            Happening::Runs { node, .. }
+            | Happening::Input { node, .. }
+            | Happening::Scan { node, .. }
+            | Happening::Look { node, .. } => Some(*node),
+            _ => None,
+        }
     }
 }

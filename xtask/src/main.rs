@@ -8,6 +8,7 @@
 mod bench;
 mod count;
 mod needs;
+mod simulate;
 mod test;
 mod tidy;
 
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 
 /// Every command with what it does, in the order of `help`; tidy checks the documents against this list.
 const COMMANDS: &[(&str, &str)] = &[
-    ("test", "everything that must pass: format, clippy, all tests, doc tests, tidy"),
+    ("test", "everything that must pass: format, clippy, all tests, doc tests, tidy, the simulator"),
     ("tidy", "the house rules alone, in a second: sizes, headers, imports, dependencies, links, commands"),
     ("bench", "NAME: one benchmark of a release build against what people use today: copy"),
     ("help", "this list"),

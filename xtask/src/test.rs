@@ -4,7 +4,7 @@
 //! succeeds only if every step did and at least one test ran.
 
 use crate::count::Count;
-use crate::{needs, tidy};
+use crate::{needs, simulate, tidy};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -51,6 +51,10 @@ pub fn run(root: &Path) -> bool {
         steps.push(if built { test_step(root, name, arguments, &mut count) } else { not_run(name) });
     }
     steps.push(tidy_step(root));
+    let build = ["build", "--release", "-p", "tcat-sim"];
+    steps.push(cargo_step(root, "sim build", &build));
+    let built = steps.last().is_some_and(|step| step.ended == Ended::Good);
+    steps.push(if built { timed("simulator", || simulate::run(root)) } else { not_run("simulator") });
 
     summary(&steps, &count, start.elapsed(), &machine.notes)
 }

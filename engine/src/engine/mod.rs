@@ -266,6 +266,11 @@ impl<S: Store> Engine<S> {
         self.outputs.pop_front()
     }
 
+    /// The store, as the last input left it.
+    pub fn store(&self) -> &S {
+        self.tx.store()
+    }
+
     /// Gives the store back, as a crash would leave it.
     pub fn into_store(self) -> S {
         self.tx.into_store()

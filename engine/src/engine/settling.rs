@@ -459,6 +459,8 @@ impl<S: Store> Engine<S> {
                 self.queue.waiting.insert(item);
             }
             Some(text) => {
+                // No task of it is tried again: what failed before is no longer at hand.
+                self.attempts_over(&item);
                 self.queue.resting.insert(item, text.into());
             }
         }

@@ -1,0 +1,86 @@
+//! S1, S5, S6 (the catalog's side) and S7 (objects): what each accepted commit or creation must keep.
+
+use super::{Invariant, found};
+use crate::world::World;
+use tcat_engine::catalog::{CatalogRow, Commit, Committed, Created};
+use tcat_engine::ports::{Effect, Outcome};
+
+/// What the catalog itself watches over all its lives.
+const WATCHED: [Invariant; 7] =
+    [Invariant::S1, Invariant::S2, Invariant::S5, Invariant::S6, Invariant::S7, Invariant::S8, Invariant::S9];
+
+impl World {
+    /// The catalog's own memory of what must not happen, and dots that were used twice.
+    pub(crate) fn check_catalogs_memory(&mut self) {
+        let now_ms = self.now_ms();
+        let mut broken = self.catalog.violations();
+        broken.extend(self.catalog.reused.iter().map(|dot| format!("S2: {dot:?} stands for two contents")));
+        for invariant in WATCHED {
+            let of = |text: &&String| text.split(':').next() == Some(invariant.id());
+            let text = broken.iter().find(of);
+            self.book.check(invariant, text.is_none(), || {
+                found(now_ms, &[], &[], text.cloned().unwrap_or_default())
+            });
+        }
+    }
+
+    /// A catalog effect was done; `before` is the row as it was.
+    pub(crate) fn check_catalog(
+        &mut self,
+        n: usize,
+        effect: &Effect,
+        before: Option<CatalogRow>,
+        outcome: &Outcome,
+    ) {
+        match (effect, outcome) {
+            (Effect::Commit(commit), Outcome::Committed(Committed::Row(row))) => {
+                let changed = before.as_ref().is_none_or(|before| before != &**row);
+                if changed {
+                    self.check_commit(n, commit, row, before.as_ref());
+                }
+            }
+            (Effect::Create(_), Outcome::Created(Created::Row(row))) if before.is_none() => {
+                self.check_steps(n, row, 0);
+            }
+            _ => {}
+        }
+    }
+
+    fn check_commit(&mut self, n: usize, commit: &Commit, row: &CatalogRow, before: Option<&CatalogRow>) {
+        let (now_ms, item) = (self.now_ms(), commit.item);
+        let highest = self.truth.fences.get(&item).copied().unwrap_or(0);
+        self.book.check(Invariant::S1, commit.claim_epoch >= highest, || {
+            let text = format!("{item:?} was committed with epoch {} after {highest}", commit.claim_epoch);
+            found(now_ms, &[n], &[item], text)
+        });
+        self.truth.fences.insert(item, highest.max(commit.claim_epoch));
+        let sound = self.catalog.object_is_sound(row);
+        self.book.check(Invariant::S7, sound, || {
+            found(now_ms, &[n], &[item], format!("{item:?} was committed without a sound object"))
+        });
+        let known = before.map_or(0, |before| before.chain.len());
+        self.check_steps(n, row, known.min(row.chain.len()));
+    }
+
+    /// The steps of a row's chain from `known` on are new: none may stand elsewhere, or repeat what it follows.
+    fn check_steps(&mut self, n: usize, row: &CatalogRow, known: usize) {
+        let (now_ms, item) = (self.now_ms(), row.item);
+        for (at, link) in row.chain.iter().enumerate().skip(known) {
+            let again =
+                self.truth.links.get(&link.revision).is_some_and(|entry| *entry != (item, link.content));
+            let repeats =
+                at > 0 && row.chain.get(at - 1).is_some_and(|before| before.content.same_as(&link.content));
+            self.book.check(Invariant::S5, !again && !repeats, || {
+                let what = if again {
+                    "its revision stands for something else"
+                } else {
+                    "the step before is the same"
+                };
+                let text =
+                    format!("{item:?} was entered with {:?} as {:?}: {what}", link.content, link.revision);
+                found(now_ms, &[n], &[item], text)
+            });
+            self.truth.entered(item, link);
+        }
+    }
+}

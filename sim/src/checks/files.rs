@@ -1,0 +1,81 @@
+//! S7, S8 and S10: what becomes of a file in the moment in which an effect moves it.
+
+use super::{Invariant, found};
+use crate::world::World;
+use tcat_engine::content::Content;
+use tcat_engine::ids::ItemId;
+use tcat_engine::paths::MediaPath;
+use tcat_engine::ports::{Effect, Outcome};
+
+/// What was in the places of an effect before it.
+#[derive(Clone, Debug, Default)]
+pub struct Before(Vec<(MediaPath, Option<Content>)>);
+
+impl World {
+    /// Looks at the places of an effect.
+    pub(crate) fn before_effect(&self, n: usize, effect: &Effect) -> Before {
+        let paths = match effect {
+            Effect::Publish(publish) => vec![&publish.path],
+            Effect::Trash { path, .. } => vec![path],
+            Effect::SetAside { path, to, .. } | Effect::Move { path, to } => vec![path, to],
+            _ => vec![],
+        };
+        let folder = self.folder(n);
+        Before(paths.into_iter().map(|path| (path.clone(), folder.content_at(path))).collect())
+    }
+
+    /// A folder effect was done.
+    pub(crate) fn check_files(&mut self, n: usize, effect: &Effect, before: Before, outcome: &Outcome) {
+        let done = matches!(outcome, Outcome::Done { .. } | Outcome::Edited { .. });
+        for content in before.0.into_iter().filter_map(|(_, content)| content) {
+            self.check_found(&content, &[n]);
+        }
+        match effect {
+            Effect::Publish(publish) if done => {
+                let (item, content) = (publish.item, publish.content);
+                let here =
+                    self.folder(n).content_at(&publish.path).is_some_and(|here| here.same_as(&content));
+                let known = self.truth.links.values().any(|(at, is)| *at == item && is.same_as(&content))
+                    || self.saved.iter().any(|(_, saved)| saved.same_as(&content));
+                let now_ms = self.now_ms();
+                self.book.check(Invariant::S7, here && known, || {
+                    let text = format!("node {} placed {content:?} as {}", n + 1, publish.path);
+                    found(now_ms, &[n], &[item], text)
+                });
+            }
+            Effect::Trash { path, content } if done => self.check_trashed(n, path, content),
+            _ => {}
+        }
+    }
+
+    fn check_trashed(&mut self, n: usize, path: &MediaPath, content: &Content) {
+        let gone = |contents: &Vec<Content>| contents.iter().any(|gone| gone.same_as(content));
+        // A world without a plan removes items behind the witness's back.
+        let traced = !self.planned || self.truth.removed.values().any(gone);
+        let now_ms = self.now_ms();
+        self.book.check(Invariant::S10, traced, || {
+            let text = format!("node {} moved {path} to trash, which nobody has removed", n + 1);
+            found(now_ms, &[n], &[], text)
+        });
+    }
+
+    /// A content that a person may have saved is found: in a folder, in a trash, or as an object.
+    pub(crate) fn check_found(&mut self, content: &Content, nodes: &[usize]) {
+        let Some((author, _)) = self.saved.iter().find(|(_, saved)| saved == content) else { return };
+        let author = *author;
+        let kept = self.keeps(content);
+        let items: Vec<ItemId> =
+            self.truth.links.values().filter(|(_, is)| is == content).map(|(item, _)| *item).collect();
+        let now_ms = self.now_ms();
+        let nodes: Vec<_> = nodes.iter().copied().chain([author]).collect();
+        self.book.check(Invariant::S8, kept, || {
+            let text = format!("{content:?}, saved on node {}, is nowhere to be found", author + 1);
+            found(now_ms, &nodes, &items, text)
+        });
+    }
+
+    /// Whether a content is found anywhere.
+    pub fn keeps(&self, content: &Content) -> bool {
+        (0..self.len()).any(|n| self.folder(n).keeps(content)) || self.catalog.stores(content)
+    }
+}

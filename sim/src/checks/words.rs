@@ -1,0 +1,66 @@
+//! S3, S6 and S13: what nodes say. A word that was said was durable before; a base is a step that the catalog took; and
+//! what is passed on is what its owner signed.
+
+use super::{Invariant, found};
+use crate::node::PaperKeys;
+use crate::world::World;
+use tcat_engine::entry::Entry;
+use tcat_engine::message::{Message, Page};
+
+impl World {
+    /// A node says something.
+    pub(crate) fn check_word(&mut self, n: usize, message: &Message) {
+        if let Message::Page(page) = message {
+            if page.owner == self.id(n) {
+                self.check_own_page(n, page);
+            } else {
+                self.check_relay(n, page);
+            }
+        }
+    }
+
+    fn check_own_page(&mut self, n: usize, page: &Page) {
+        let told = self.truth.told.entry(n).or_default();
+        *told = (*told).max(page.through);
+        let now_ms = self.now_ms();
+        for (_, record) in page.batches.iter().flat_map(|batch| batch.records()) {
+            let Ok(Entry { copy: Some(copy), .. }) = Entry::decode(&record.entry) else { continue };
+            let Some(base) = copy.base else { continue };
+            let item = record.item;
+            let happened = self.truth.links.get(&base.revision);
+            let true_base = happened.is_some_and(|(at, is)| *at == item && is.same_as(&base.content));
+            self.book.check(Invariant::S6, true_base, || {
+                let text = format!(
+                    "node {} says that {item:?} descends from {:?} at {:?}; the catalog never had that",
+                    n + 1,
+                    base.content,
+                    base.revision
+                );
+                found(now_ms, &[n], &[item], text)
+            });
+        }
+    }
+
+    fn check_relay(&mut self, n: usize, page: &Page) {
+        let now_ms = self.now_ms();
+        for batch in &page.batches {
+            let signed = batch.verify(&PaperKeys(self.id(n))).is_ok();
+            self.book.check(Invariant::S13, signed, || {
+                let items: Vec<_> = batch.records().map(|(_, record)| record.item).collect();
+                let text = format!("node {} passes on what {:?} never signed", n + 1, batch.owner);
+                found(now_ms, &[n], &items, text)
+            });
+        }
+    }
+
+    /// A node has started over what its last life left: it knows at least what it has told.
+    pub(crate) fn check_start(&mut self, n: usize) {
+        let Some(told) = self.truth.told.get(&n).copied() else { return };
+        let (id, now_ms) = (self.id(n), self.now_ms());
+        let Some(knows) = self.engine(n).map(|engine| engine.report().vector.get(&id)) else { return };
+        self.book.check(Invariant::S3, knows >= told, || {
+            let text = format!("node {} told up to {told:?}, and knows {knows:?} after its start", n + 1);
+            found(now_ms, &[n], &[], text)
+        });
+    }
+}

@@ -1,0 +1,129 @@
+//! The classes of faults: which there are, what each is, and what those wait for that no engine has a rule for yet.
+//!
+//! A waiting class is counted and off: whoever builds the rule sets it to [`ClassState::On`].
+
+/// Whether a class can strike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClassState {
+    /// It can.
+    On,
+    /// The simulator can do it, the engine has no rule for it yet: what it waits for.
+    Waits(&'static str),
+}
+
+/// A class of faults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Class {
+    /// Its name in plans.
+    pub name: &'static str,
+    /// What it is.
+    pub what: &'static str,
+    /// Whether it can strike.
+    pub state: ClassState,
+}
+
+const fn on(name: &'static str, what: &'static str) -> Class {
+    Class { name, what, state: ClassState::On }
+}
+
+const fn waits(name: &'static str, what: &'static str, on: &'static str) -> Class {
+    Class { name, what, state: ClassState::Waits(on) }
+}
+
+/// All of them, in the order of their names.
+pub const CLASSES: [Class; 44] = [
+    on(
+        "catalog-answer-late",
+        "the catalog applies what it said had failed, later, after a retry or another's commit",
+    ),
+    on(
+        "catalog-answer-lost",
+        "the catalog applies and its answer is lost; the same for an object that was sent whole",
+    ),
+    on("catalog-away", "catalog and objects cannot be reached, by one node or by all"),
+    on(
+        "catalog-fails",
+        "the catalog says no and has done nothing: time-outs, overload, a storm of conflicts",
+    ),
+    waits("catalog-restored", "the catalog comes back from a backup", "catalog epochs (engine/catalog)"),
+    on("catalog-stale", "a reading of the feed ends early and says that this was the head"),
+    on("clock-drift", "clocks run up to 500 millionths too fast or slow"),
+    on("clock-offset", "wall clocks are wrong by up to a day"),
+    on("clock-step", "a wall clock is set by hours, either way"),
+    waits("clone", "one key is alive twice", "alive twice (engine/exchange)"),
+    on("crash", "a node dies at any time; the others notice at once or late"),
+    on("crash-at-effect", "a node dies just before or just after an effect"),
+    on("crash-loop", "a node dies again and again"),
+    on("dead-at-the-end", "some nodes never come back; the others must go on without them"),
+    on("discovery-flap", "two nodes lose each other for a moment; announcements come twice"),
+    waits("disk-bits", "a bit flips in the node database", "the simulated disk (sim/disk)"),
+    on("disk-full", "there is no room for downloads"),
+    waits("disk-sync-fails", "a sync fails once and then seems to work", "the simulated disk (sim/disk)"),
+    waits(
+        "disk-torn",
+        "unsynced writes of the node database are lost, kept in part, or torn",
+        "the simulated disk (sim/disk)",
+    ),
+    on("effects-fail", "effects in the folder or from members fail"),
+    on("effects-slow", "effects take seconds"),
+    on("frames-short", "long frames do not arrive"),
+    waits("hang", "an effect is never answered", "claims that are renewed by progress alone (engine/claims)"),
+    on("lookup-slow", "looks at files take seconds"),
+    on("meddling", "a person saves, deletes or renames a file in the moment in which an effect is at it"),
+    waits("member-retired", "a member is retired, and comes back", "membership in the engine"),
+    on("net-clog", "messages of one link wait, and then come all at once in another order"),
+    on("net-cut-one-way", "what some say does not reach others; the way back is open"),
+    on("net-foul", "messages are lost, doubled and overtake each other"),
+    on("net-partial-mesh", "each of two hears the one in the middle, and not the other"),
+    on("net-partition", "the network falls in two"),
+    on("net-replay", "messages come again much later, also to another life of the receiver"),
+    on("object-corrupt", "a source gives other bytes than it should, once"),
+    waits(
+        "object-missing",
+        "an object is gone from the store",
+        "objects that are put again (engine/catalog)",
+    ),
+    on("pause", "a process stands still, longer than a lease, and goes on"),
+    waits(
+        "restore",
+        "a node's database comes back from an earlier time",
+        "forks shown by heads (engine/exchange)",
+    ),
+    on("rot", "a file's bytes change though nobody writes"),
+    waits("shared-cache", "two nodes work on one folder", "shared caches (engine/lines)"),
+    waits(
+        "trash-written",
+        "an editor goes on writing into a file in trash",
+        "trash that is scanned (storage/publish)",
+    ),
+    on("unmounted", "the media folder is away, and the storage says so"),
+    waits(
+        "unmounted-empty",
+        "the media folder is away and looks empty",
+        "the brake and the root's marker (engine/paths)",
+    ),
+    on("watcher-blind", "the watcher misses what persons do: only scans find it"),
+    on("wipe", "a node's database is lost while its media are kept"),
+    waits(
+        "wipe-with-removals",
+        "the same where items were removed meanwhile",
+        "the root's marker (engine/paths)",
+    ),
+];
+
+/// Whether a class can strike.
+pub fn is_on(name: &str) -> bool {
+    CLASSES.iter().any(|class| class.name == name && class.state == ClassState::On)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_in_order_and_no_two_are_equal() {
+        let names: Vec<_> = CLASSES.iter().map(|class| class.name).collect();
+        assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+        assert!(is_on("crash") && !is_on("clone") && !is_on("no such class"));
+    }
+}

@@ -1,0 +1,267 @@
+//! From a seed to its plan.
+//!
+//! A swarm in two tiers: for each run some classes of faults are possible at all; of each of those some sites (nodes,
+//! links) are armed, and strike a few times. So some runs have one fault alone, and some have everything at once. Each
+//! class draws from a stream of its own: a class that is added leaves the other draws of every seed as they were.
+
+use crate::classes::{CLASSES, ClassState};
+use crate::clock::ClockPlan;
+use crate::plan::{Fidelity, Item, Mishap, NodePlan, PLAN_VERSION, Plan, Site, Spell, Strike, What};
+use crate::random::Random;
+use crate::workload;
+use crate::world::Weather;
+
+/// In how many of a thousand runs a class is possible.
+const CLASS_PERMILLE: u64 = 180;
+/// How many of a thousand sites of a possible class are armed.
+const SITE_PERMILLE: u64 = 450;
+/// How many seeds in a thousand keep their databases on the simulated disk.
+const FULL_PERMILLE: u64 = 0;
+
+/// The plan of a seed.
+pub fn expand(seed: u64) -> Plan {
+    expand_of(seed, Fidelity::Light)
+}
+
+/// The plan of a seed with at least this fidelity.
+pub fn expand_of(seed: u64, fidelity: Fidelity) -> Plan {
+    let mut random = Random::named(seed, "topology", 0);
+    // Mostly few: what goes wrong between two goes wrong sooner than between eight.
+    let nodes = [2, 2, 3, 3, 3, 3, 4, 5, 1, 8][random.below(10) as usize];
+    let foul = random.permille(300);
+    // One for all: a member whose heartbeats are rarer than another's lease would never be live for it.
+    let lease_ms = [1_000, 2_000, 2_000, 10_000][random.below(4) as usize];
+    let mut plan = Plan {
+        version: PLAN_VERSION,
+        seed,
+        fidelity: if random.permille(FULL_PERMILLE) { Fidelity::Full } else { fidelity },
+        workload: String::new(),
+        classes: Vec::new(),
+        nodes: (0..nodes).map(|_| node(lease_ms, &mut random)).collect(),
+        weather: Weather {
+            loss_permille: if foul { random.below(200) } else { 0 },
+            twice_permille: if foul { random.below(100) } else { 0 },
+            delay_ms_max: if foul { random.between(5, 600) } else { random.between(1, 10) },
+        },
+        items: Vec::new(),
+        calm_ms: 0,
+        dead: Vec::new(),
+        unrecoverable: false,
+        bug: None,
+        canary: None,
+    };
+    workload::deeds(&mut plan);
+    let busy_ms = plan.items.iter().map(|item| item.at_ms).max().unwrap_or(0).max(2_000);
+    plan.calm_ms = busy_ms + 2_000;
+    for class in CLASSES.iter().filter(|class| class.state == ClassState::On) {
+        let mut random = Random::named(seed, class.name, 1);
+        if random.permille(CLASS_PERMILLE) {
+            plan.classes.push(class.name.into());
+            arm(&mut plan, class.name, busy_ms, &mut random);
+        }
+    }
+    plan.items.sort_by_key(|item| item.at_ms);
+    let last_ms = plan.items.iter().map(|item| item.at_ms).max().unwrap_or(0);
+    plan.calm_ms = plan.calm_ms.max(last_ms + 1_000);
+    plan
+}
+
+fn node(lease_ms: u64, random: &mut Random) -> NodePlan {
+    let poll_ms = [500, 500, 1_000, 5_000][random.below(4) as usize];
+    let scan_interval_ms = [10_000, 20_000][random.below(2) as usize];
+    let starts_ms = if random.permille(150) { random.below(8_000) } else { 0 };
+    NodePlan { clock: ClockPlan::default(), lease_ms, poll_ms, scan_interval_ms, starts_ms }
+}
+
+/// Arms the sites of a class: adds what it does to the plan.
+fn arm(plan: &mut Plan, class: &str, busy_ms: u64, random: &mut Random) {
+    match class {
+        "clock-drift" | "clock-offset" => arm_clocks(plan, class, random),
+        "dead-at-the-end" => {
+            let nodes = plan.nodes.len();
+            let dead = (0..nodes).filter(|_| random.permille(400)).collect::<Vec<_>>();
+            plan.dead = if dead.len() < nodes { dead } else { Vec::new() };
+        }
+        _ if class.starts_with("net-") || class == "frames-short" || class == "discovery-flap" => {
+            arm_network(plan, class, busy_ms, random);
+        }
+        _ => {
+            for node in 0..plan.nodes.len() {
+                if random.permille(SITE_PERMILLE) {
+                    arm_node(plan, class, node, busy_ms, random);
+                }
+            }
+        }
+    }
+}
+
+fn arm_clocks(plan: &mut Plan, class: &str, random: &mut Random) {
+    for node in &mut plan.nodes {
+        if random.permille(SITE_PERMILLE) {
+            match class {
+                "clock-drift" => node.clock.drift_ppm = random.below(1_001) as i64 - 500,
+                _ => node.clock.offset_ms = random.below(172_800_000) as i64 - 86_400_000,
+            }
+        }
+    }
+}
+
+/// A time while persons are at work, and a while that may reach beyond.
+fn when(busy_ms: u64, random: &mut Random) -> (u64, u64) {
+    let long = [300, 1_500, 5_000, 20_000, 60_000][random.below(5) as usize];
+    (random.below(busy_ms + 2_000), random.between(100, long + 200))
+}
+
+fn spell(plan: &mut Plan, at_ms: u64, for_ms: u64, fault: Spell) {
+    plan.items.push(Item { at_ms, what: What::Spell { for_ms, fault } });
+}
+
+fn strike(plan: &mut Plan, at_ms: u64, strike: Strike) {
+    plan.items.push(Item { at_ms, what: What::Strike(strike) });
+}
+
+fn arm_network(plan: &mut Plan, class: &str, busy_ms: u64, random: &mut Random) {
+    let nodes = plan.nodes.len();
+    if nodes < 2 {
+        return;
+    }
+    for _ in 0..random.between(1, 5) {
+        let (at_ms, for_ms) = when(busy_ms, random);
+        let a = random.below(nodes as u64) as usize;
+        let b = (a + 1 + random.below(nodes as u64 - 1) as usize) % nodes;
+        let others: Vec<_> = (0..nodes).filter(|n| *n != a).collect();
+        match class {
+            "net-clog" => spell(plan, at_ms, for_ms, Spell::Clog { from: a, to: b }),
+            "net-cut-one-way" => {
+                let (from, to) = if random.permille(500) { (vec![a], others) } else { (others, vec![a]) };
+                spell(plan, at_ms, for_ms, Spell::Cut { from, to });
+            }
+            "net-partial-mesh" => {
+                spell(plan, at_ms, for_ms, Spell::Cut { from: vec![a], to: vec![b] });
+                spell(plan, at_ms, for_ms, Spell::Cut { from: vec![b], to: vec![a] });
+            }
+            "net-partition" => {
+                let split: (Vec<_>, Vec<_>) = (0..nodes).partition(|n| *n == a || random.permille(400));
+                spell(plan, at_ms, for_ms, Spell::Cut { from: split.0.clone(), to: split.1.clone() });
+                spell(plan, at_ms, for_ms, Spell::Cut { from: split.1, to: split.0 });
+            }
+            "net-foul" => {
+                let node = random.permille(500).then_some(a);
+                let weather = Weather {
+                    loss_permille: random.below(600),
+                    twice_permille: random.below(500),
+                    delay_ms_max: random.between(5, 3_000),
+                };
+                spell(plan, at_ms, for_ms, Spell::Weather { node, weather });
+            }
+            "net-replay" => {
+                let late_ms = random.between(1_000, 60_000);
+                spell(plan, at_ms, for_ms, Spell::Replay { permille: random.between(10, 500), late_ms });
+            }
+            "frames-short" => {
+                let bytes_max = random.between(200, 2_000) as usize;
+                spell(plan, at_ms, for_ms, Spell::ShortFrames { bytes_max });
+            }
+            _ => strike(plan, at_ms, Strike::Flap { a, b, for_ms: random.between(1, 4_000) }),
+        }
+    }
+}
+
+const FAR: [Site; 4] = [Site::Create, Site::Intend, Site::Put, Site::Commit];
+const NEAR: [Site; 5] = [Site::Fetch, Site::Untrash, Site::Publish, Site::Move, Site::Get];
+
+fn arm_node(plan: &mut Plan, class: &str, node: usize, busy_ms: u64, random: &mut Random) {
+    let (at_ms, for_ms) = when(busy_ms, random);
+    let permille = [100, 300, 900][random.below(3) as usize];
+    let down_ms = random.between(10, 5_000);
+    let effects = |plan: &mut Plan, sites: &[Site], how, random: &mut Random| {
+        let site = if random.permille(300) { None } else { random.one_of(sites).copied() };
+        spell(plan, at_ms, for_ms, Spell::Effects { node, site, how, permille });
+    };
+    match class {
+        "catalog-answer-late" => {
+            effects(plan, &[Site::Create, Site::Commit, Site::Intend], Mishap::AppliedLate, random);
+        }
+        "catalog-answer-lost" => effects(plan, &FAR, Mishap::AnswerLost, random),
+        "catalog-fails" => effects(plan, &FAR, Mishap::Fails, random),
+        "catalog-stale" => effects(plan, &[Site::ReadFeed], Mishap::Stale, random),
+        "effects-fail" => effects(plan, &NEAR, Mishap::Fails, random),
+        "object-corrupt" => effects(plan, &[Site::Get, Site::Fetch], Mishap::Corrupt, random),
+        "catalog-away" => {
+            let node = random.permille(500).then_some(node);
+            spell(plan, at_ms, for_ms, Spell::CatalogAway { node });
+        }
+        "clock-step" => {
+            let by_ms = random.below(14_400_000) as i64 - 7_200_000;
+            strike(plan, at_ms, Strike::StepClock { node, by_ms });
+        }
+        "crash" => {
+            for _ in 0..random.between(1, 4) {
+                let (at_ms, _) = when(busy_ms, random);
+                let noticed_ms = if random.permille(500) { 0 } else { random.below(15_000) };
+                strike(plan, at_ms, Strike::Crash { node, down_ms: random.between(10, 5_000), noticed_ms });
+            }
+        }
+        "crash-at-effect" => {
+            for _ in 0..random.between(1, 4) {
+                let (at_ms, _) = when(busy_ms, random);
+                let (skip, before) = (random.below(6), random.permille(500));
+                strike(plan, at_ms, Strike::CrashAtEffect { node, skip, before, down_ms });
+            }
+        }
+        "crash-loop" => {
+            for turn in 0..random.between(3, 10) {
+                let at_ms = at_ms + turn * random.between(50, 1_500);
+                strike(plan, at_ms, Strike::Crash { node, down_ms: random.between(1, 300), noticed_ms: 0 });
+            }
+        }
+        "disk-full" => spell(plan, at_ms, for_ms, Spell::DiskFull { node }),
+        "effects-slow" => {
+            spell(plan, at_ms, for_ms, Spell::SlowEffects { node, late_ms: random.between(200, 20_000) });
+        }
+        "lookup-slow" => {
+            spell(plan, at_ms, for_ms, Spell::SlowLooks { node, late_ms: random.between(500, 8_000) });
+        }
+        "meddling" => spell(plan, at_ms, for_ms, Spell::Meddling { node, permille: permille / 2 }),
+        "pause" => strike(plan, at_ms, Strike::Pause { node, for_ms: random.between(100, 30_000) }),
+        "rot" => workload::rot(plan, node, at_ms, random),
+        "unmounted" => spell(plan, at_ms, for_ms, Spell::Unmounted { node }),
+        "watcher-blind" => spell(plan, at_ms, for_ms, Spell::BlindWatcher { node }),
+        "wipe" => {
+            // What was removed would come back until the root's marker tells.
+            let removes = |item: &Item| matches!(item.what, What::Deed(crate::plan::Deed::Remove { .. }));
+            if crate::classes::is_on("wipe-with-removals") || !plan.items.iter().any(removes) {
+                strike(plan, at_ms, Strike::Wipe { node, down_ms });
+            }
+        }
+        "restore" => {
+            strike(plan, at_ms, Strike::Snapshot { node });
+            strike(plan, at_ms + for_ms, Strike::Restore { node, down_ms });
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_seed_has_a_plan_that_can_be_run_and_always_the_same() {
+        for seed in 0..500 {
+            let plan = expand(seed);
+            assert_eq!(plan.check(), Ok(()));
+            assert_eq!(plan, expand(seed));
+            assert!(plan.items.is_sorted_by_key(|item| item.at_ms));
+        }
+    }
+
+    #[test]
+    fn every_class_that_is_on_strikes_in_some_plan() {
+        let plans: Vec<_> = (0..400).map(expand).collect();
+        for class in CLASSES.iter().filter(|class| class.state == ClassState::On) {
+            let met = plans.iter().filter(|plan| plan.classes.iter().any(|name| name == class.name)).count();
+            assert!(met > 20, "{} is in {met} plans of 400", class.name);
+        }
+    }
+}

@@ -1,0 +1,531 @@
+//! A run as data: who is there, what persons do and when, what goes wrong and when, and who is alive at the end.
+//!
+//! A plan has all that a run depends on, the seed of its random streams included. It is made from a seed
+//! (`expand`), printed and read as JSON, run (`run`), and made smaller (`shrink`).
+
+use crate::clock::ClockPlan;
+use crate::world::Weather;
+use serde::{Deserialize, Serialize};
+
+/// The version of the plan's form.
+pub const PLAN_VERSION: u32 = 1;
+/// The most nodes of a plan.
+pub const NODES_MAX: usize = 64;
+/// The most items of a plan.
+pub const ITEMS_MAX: usize = 100_000;
+
+/// Everything that a run depends on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`PLAN_VERSION`].
+    pub version: u32,
+    /// The seed of the random streams.
+    pub seed: u64,
+    /// What keeps the nodes' databases.
+    pub fidelity: Fidelity,
+    /// The workload family that the deeds are of, for people.
+    pub workload: String,
+    /// The classes of faults that this run may have, for people.
+    pub classes: Vec<String>,
+    /// The nodes.
+    pub nodes: Vec<NodePlan>,
+    /// What the network does all the time.
+    pub weather: Weather,
+    /// What happens, by time.
+    pub items: Vec<Item>,
+    /// When faults end for good, in milliseconds.
+    pub calm_ms: u64,
+    /// The nodes that stay dead when faults end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dead: Vec<usize>,
+    /// Whether faults may destroy the last copy of something that a person saved: then that must be told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unrecoverable: bool,
+    /// The planted bug, by its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bug: Option<String>,
+    /// A defect of the simulator itself that must be noticed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+}
+
+/// What keeps the nodes' databases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fidelity {
+    /// Memory.
+    Light,
+    /// The real storage on a simulated disk.
+    Full,
+}
+
+/// Defects of the harness, to prove that it would notice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Canary {
+    /// H1: the order of a hash map leaks into the run.
+    HashOrder,
+    /// H2: every run fails.
+    AlwaysFails,
+    /// H3: the checker of lost edits never checks.
+    CheckerOff,
+}
+
+/// One node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodePlan {
+    /// Its clocks.
+    #[serde(default)]
+    pub clock: ClockPlan,
+    /// Its lease, in milliseconds.
+    pub lease_ms: u64,
+    /// How often it reads the catalog's feed.
+    pub poll_ms: u64,
+    /// How often it scans its folder.
+    pub scan_interval_ms: u64,
+    /// When it starts for the first time.
+    #[serde(default)]
+    pub starts_ms: u64,
+}
+
+impl Default for NodePlan {
+    fn default() -> Self {
+        let clock = ClockPlan::default();
+        Self { clock, lease_ms: 2_000, poll_ms: 500, scan_interval_ms: 20_000, starts_ms: 0 }
+    }
+}
+
+/// One thing that happens at a time.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Item {
+    /// When, in milliseconds of the world's time.
+    pub at_ms: u64,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// A person's deed, or a fault.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// A person does something at a node's files.
+    Deed(Deed),
+    /// Something goes wrong in a moment.
+    Strike(Strike),
+    /// Something is wrong for a time.
+    Spell {
+        /// For how long.
+        for_ms: u64,
+        /// What.
+        fault: Spell,
+    },
+}
+
+/// What persons do.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Deed {
+    /// Saves a content that nobody ever saved, by its number.
+    Save {
+        /// At which node.
+        node: usize,
+        /// Where.
+        path: String,
+        /// The content's number.
+        content: u64,
+    },
+    /// The same over an existing file, and the time of modification stays as it was.
+    SaveKeepingTime {
+        /// At which node.
+        node: usize,
+        /// Where.
+        path: String,
+        /// The content's number.
+        content: u64,
+    },
+    /// Deletes a file.
+    Delete {
+        /// At which node.
+        node: usize,
+        /// Where.
+        path: String,
+    },
+    /// Gives a file another, free name.
+    Rename {
+        /// At which node.
+        node: usize,
+        /// Where.
+        path: String,
+        /// The new name.
+        to: String,
+    },
+    /// Files change their names in a circle: each gets the name of the next.
+    Turn {
+        /// At which node.
+        node: usize,
+        /// The names.
+        paths: Vec<String>,
+    },
+    /// Removes the item with this path from the library for good.
+    Remove {
+        /// The path that the catalog assigned.
+        path: String,
+    },
+    /// The disk gives other bytes than were written.
+    Rot {
+        /// At which node.
+        node: usize,
+        /// Where.
+        path: String,
+        /// The content's number.
+        content: u64,
+    },
+}
+
+/// What goes wrong in a moment.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strike {
+    /// A node dies and starts again.
+    Crash {
+        /// Which.
+        node: usize,
+        /// After how long it starts again.
+        down_ms: u64,
+        /// After how long the others notice: until then connections are half-open.
+        noticed_ms: u64,
+    },
+    /// A node dies beside the n-th of its coming effects and starts again.
+    CrashAtEffect {
+        /// Which.
+        node: usize,
+        /// How many effects come before.
+        skip: u64,
+        /// Just before the effect is done, or just after.
+        before: bool,
+        /// After how long it starts again.
+        down_ms: u64,
+    },
+    /// A node does nothing for a while, and then goes on as if nothing had happened. Its clocks count the time.
+    Pause {
+        /// Which.
+        node: usize,
+        /// For how long.
+        for_ms: u64,
+    },
+    /// A node's wall clock is set.
+    StepClock {
+        /// Which.
+        node: usize,
+        /// By how much.
+        by_ms: i64,
+    },
+    /// Two nodes lose each other and meet again.
+    Flap {
+        /// One.
+        a: usize,
+        /// The other.
+        b: usize,
+        /// After how long they meet again.
+        for_ms: u64,
+    },
+    /// A node's database is lost, its folder is not.
+    Wipe {
+        /// Which.
+        node: usize,
+        /// After how long it starts again.
+        down_ms: u64,
+    },
+    /// A node's database is copied, to come back later.
+    Snapshot {
+        /// Which.
+        node: usize,
+    },
+    /// The copied database comes back.
+    Restore {
+        /// Which.
+        node: usize,
+        /// After how long it starts again.
+        down_ms: u64,
+    },
+}
+
+/// What is wrong for a time.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Spell {
+    /// Messages of these do not arrive at those, one way.
+    Cut {
+        /// Senders.
+        from: Vec<usize>,
+        /// Receivers.
+        to: Vec<usize>,
+    },
+    /// Messages from one to another wait until it is over.
+    Clog {
+        /// The sender.
+        from: usize,
+        /// The receiver.
+        to: usize,
+    },
+    /// Messages are lost, doubled, late.
+    Weather {
+        /// Of this node alone, if one is named.
+        node: Option<usize>,
+        /// How.
+        weather: Weather,
+    },
+    /// Some messages come once more, much later, also to a later life of the receiver.
+    Replay {
+        /// How many of a thousand.
+        permille: u64,
+        /// How much later at most.
+        late_ms: u64,
+    },
+    /// Long frames do not arrive.
+    ShortFrames {
+        /// The longest that does, in bytes.
+        bytes_max: usize,
+    },
+    /// Effects go wrong.
+    Effects {
+        /// Of which node.
+        node: usize,
+        /// Of which kind; of all kinds if none is named.
+        site: Option<Site>,
+        /// In which way.
+        how: Mishap,
+        /// How many of a thousand.
+        permille: u64,
+    },
+    /// Effects take long.
+    SlowEffects {
+        /// Of which node.
+        node: usize,
+        /// How much longer at most.
+        late_ms: u64,
+    },
+    /// The catalog and the objects cannot be reached.
+    CatalogAway {
+        /// From this node; from all if none is named.
+        node: Option<usize>,
+    },
+    /// Nothing more can be written into a node's folder.
+    DiskFull {
+        /// Which.
+        node: usize,
+    },
+    /// A node's media folder is not there, and its storage says so.
+    Unmounted {
+        /// Which.
+        node: usize,
+    },
+    /// Looks at a node's files take long.
+    SlowLooks {
+        /// Which.
+        node: usize,
+        /// How long at most.
+        late_ms: u64,
+    },
+    /// A node's watcher misses what persons do.
+    BlindWatcher {
+        /// Which.
+        node: usize,
+    },
+    /// A person is at a file in the moment in which an effect is.
+    Meddling {
+        /// At which node.
+        node: usize,
+        /// At how many of a thousand effects.
+        permille: u64,
+    },
+}
+
+/// Kinds of effects.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Site {
+    /// Reading the catalog's feed.
+    ReadFeed,
+    /// Entering a new item.
+    Create,
+    /// Registering an object.
+    Intend,
+    /// Sending an object.
+    Put,
+    /// Committing.
+    Commit,
+    /// Getting an object.
+    Get,
+    /// Fetching from a member.
+    Fetch,
+    /// Looking in trash.
+    Untrash,
+    /// Copying a file that is in the folder already.
+    Borrow,
+    /// Placing a file.
+    Publish,
+    /// Moving to trash, aside, to another name.
+    Move,
+    /// Visiting the roster.
+    VisitRoster,
+    /// A step of a kill.
+    Kill,
+    /// Deleting an object.
+    Delete,
+    /// Saying that an object is missing or wrong.
+    Unsound,
+    /// Beginning a new epoch of the catalog.
+    NewEpoch,
+    /// Offering what a restored catalog has lost.
+    Offer,
+    /// Giving items other paths.
+    Repath,
+}
+
+/// How an effect goes wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mishap {
+    /// It is not done, and says so.
+    Fails,
+    /// It is done, and says that it failed.
+    AnswerLost,
+    /// It says that it failed, and is done later.
+    AppliedLate,
+    /// It says that the source gave other bytes; nothing is done.
+    Corrupt,
+    /// A reading of the feed says that it came to the head, and did not.
+    Stale,
+}
+
+/// Why a text is no plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this is no plan that can be run: {0}")]
+pub struct PlanError(pub String);
+
+impl Plan {
+    /// Reads a plan and checks it.
+    pub fn read(text: &str) -> Result<Self, PlanError> {
+        let plan: Self = serde_json::from_str(text).map_err(|why| PlanError(why.to_string()))?;
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// The plan as text, an item a line.
+    pub fn text(&self) -> String {
+        let head = Plan { items: Vec::new(), ..self.clone() };
+        let line = |item: &Item| serde_json::to_string(item).unwrap_or_default();
+        let items =
+            self.items.iter().map(|item| format!("    {}", line(item))).collect::<Vec<_>>().join(",\n");
+        let head = serde_json::to_string_pretty(&head).unwrap_or_default();
+        let items = if items.is_empty() { String::new() } else { format!("\n{items}\n  ") };
+        head.replacen("\"items\": []", &format!("\"items\": [{items}]"), 1)
+    }
+
+    /// Whether it can be run.
+    pub fn check(&self) -> Result<(), PlanError> {
+        let wrong = |why: String| Err(PlanError(why));
+        let nodes = self.nodes.len();
+        if self.version != PLAN_VERSION {
+            return wrong(format!("its version is {}; this program reads {PLAN_VERSION}", self.version));
+        }
+        if nodes == 0 || nodes > NODES_MAX || self.items.len() > ITEMS_MAX {
+            return wrong(format!("1 to {NODES_MAX} nodes and up to {ITEMS_MAX} items are possible"));
+        }
+        if self.dead.len() >= nodes {
+            return wrong("nobody is left alive".into());
+        }
+        let named = self.items.iter().flat_map(|item| item.what.nodes()).chain(self.dead.iter().copied());
+        match named.into_iter().find(|node| *node >= nodes) {
+            Some(node) => wrong(format!("it has no node {node}; the first is 0")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl What {
+    /// The nodes that it names.
+    pub fn nodes(&self) -> Vec<usize> {
+        match self {
+            What::Deed(deed) => deed.node().into_iter().collect(),
+            What::Strike(strike) => strike.nodes(),
+            What::Spell { fault, .. } => fault.nodes(),
+        }
+    }
+}
+
+impl Deed {
+    /// Where it is done.
+    pub fn node(&self) -> Option<usize> {
+        match self {
+            Deed::Save { node, .. }
+            | Deed::SaveKeepingTime { node, .. }
+            | Deed::Delete { node, .. }
+            | Deed::Rename { node, .. }
+            | Deed::Turn { node, .. }
+            | Deed::Rot { node, .. } => Some(*node),
+            Deed::Remove { .. } => None,
+        }
+    }
+}
+
+impl Strike {
+    /// The nodes that it names.
+    pub fn nodes(&self) -> Vec<usize> {
+        match self {
+            Strike::Flap { a, b, .. } => vec![*a, *b],
+            Strike::Crash { node, .. }
+            | Strike::CrashAtEffect { node, .. }
+            | Strike::Pause { node, .. }
+            | Strike::StepClock { node, .. }
+            | Strike::Wipe { node, .. }
+            | Strike::Snapshot { node }
+            | Strike::Restore { node, .. } => vec![*node],
+        }
+    }
+}
+
+impl Spell {
+    /// The nodes that it names.
+    pub fn nodes(&self) -> Vec<usize> {
+        match self {
+            Spell::Cut { from, to } => from.iter().chain(to).copied().collect(),
+            Spell::Clog { from, to } => vec![*from, *to],
+            Spell::Weather { node, .. } | Spell::CatalogAway { node } => node.iter().copied().collect(),
+            Spell::Replay { .. } | Spell::ShortFrames { .. } => vec![],
+            Spell::Effects { node, .. }
+            | Spell::SlowEffects { node, .. }
+            | Spell::DiskFull { node }
+            | Spell::Unmounted { node }
+            | Spell::SlowLooks { node, .. }
+            | Spell::BlindWatcher { node }
+            | Spell::Meddling { node, .. } => vec![*node],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expand::expand;
+
+    #[test]
+    fn a_plan_reads_back_as_it_prints() {
+        for seed in 0..200 {
+            let plan = expand(seed);
+            assert_eq!(Plan::read(&plan.text()), Ok(plan.clone()), "{}", plan.text());
+        }
+    }
+
+    #[test]
+    fn a_plan_that_names_nobody_is_refused() {
+        let mut plan = expand(1);
+        plan.items.push(Item { at_ms: 5, what: What::Strike(Strike::Snapshot { node: 64 }) });
+        assert!(plan.check().is_err());
+        assert!(Plan::read("{}").is_err());
+    }
+}

@@ -1,0 +1,124 @@
+//! Playing a plan: from the first start to the verdict.
+
+use crate::checks::{Counts, Invariant, Violation, found};
+use crate::goals::Goals;
+use crate::plan::{Canary, Plan, PlanError, What};
+use crate::trace::Trace;
+use crate::world::{Happening, World};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use tcat_engine::planted::{Bug, Planted};
+
+/// How a run ended.
+#[derive(Clone, Debug, Default)]
+pub struct Finished {
+    /// The rolling hash of all that happened.
+    pub hash: u64,
+    /// Inputs and outputs of engines.
+    pub events: u64,
+    /// How much time passed in the world.
+    pub world_ms: u64,
+    /// How often each invariant was checked.
+    pub counts: Counts,
+    /// What happened that should happen sometimes.
+    pub goals: Goals,
+    /// What did not hold; nothing if all is well.
+    pub violations: Vec<Violation>,
+    /// What happened, if it was recorded.
+    pub trace: Option<Trace>,
+}
+
+/// Plays a plan. With `recorded`, every event is kept.
+pub fn run(plan: &Plan, recorded: bool) -> Result<Finished, PlanError> {
+    plan.check()?;
+    let bug = match &plan.bug {
+        None => None,
+        Some(id) => Some(bug_named(id).ok_or_else(|| PlanError(format!("there is no planted bug {id:?}")))?),
+    };
+    let mut world = World::of(plan, Planted(bug));
+    world.trace = recorded.then(|| Trace::new(plan.nodes.len()));
+    // A panic of an engine is a finding like any other; the world is only looked at afterwards.
+    let played = catch_unwind(AssertUnwindSafe(|| world.play(plan)));
+    if let Err(panic) = played {
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+            .unwrap_or_default();
+        let now_ms = world.now_ms();
+        world.book.check(Invariant::S0, false, || found(now_ms, &[], &[], format!("a panic: {text}")));
+    }
+    Ok(Finished {
+        hash: world.hash.value(),
+        events: world.events,
+        world_ms: world.now_ms(),
+        counts: world.book.counts.clone(),
+        goals: std::mem::take(&mut world.goals),
+        violations: std::mem::take(&mut world.book.violations),
+        trace: world.trace.take(),
+    })
+}
+
+/// The planted bug with this id, or with this number.
+pub fn bug_named(id: &str) -> Option<Bug> {
+    let number = |bug: &Bug| bug.id().split('-').next() == Some(id);
+    Bug::ALL.iter().copied().find(|bug| bug.id() == id || number(bug))
+}
+
+impl World {
+    fn of(plan: &Plan, bug: Planted) -> Self {
+        let mut world = World::empty(plan.seed, plan.nodes.clone(), plan.weather, bug);
+        world.planned = true;
+        world.calm_at_ms = world.now_ms() + plan.calm_ms;
+        world.items = Arc::new(plan.items.clone());
+        world.book.off = (plan.canary == Some(Canary::CheckerOff)).then_some(Invariant::S8);
+        for (n, node) in plan.nodes.iter().enumerate() {
+            world.later(node.starts_ms, Happening::Start { node: n, life: 0 });
+        }
+        for (number, item) in plan.items.iter().enumerate() {
+            world.later(item.at_ms, Happening::Planned(number));
+        }
+        world
+    }
+
+    /// A planned item's time has come.
+    pub(crate) fn planned_item(&mut self, number: usize) {
+        let items = Arc::clone(&self.items);
+        let Some(item) = items.get(number) else { return };
+        self.hash.word(number as u64);
+        match &item.what {
+            What::Deed(deed) => self.deed(deed),
+            What::Strike(strike) => self.strike(strike),
+            What::Spell { for_ms, fault } => self.begin_spell(fault.clone(), *for_ms),
+        }
+    }
+
+    fn play(&mut self, plan: &Plan) {
+        self.run_for(plan.calm_ms);
+        for n in &plan.dead {
+            self.crash(*n);
+            self.nodes[*n].dead = true;
+        }
+        self.heal();
+        // What faults have delayed comes first.
+        self.run_for(2_000);
+        self.check_the_end();
+        match plan.canary {
+            Some(Canary::HashOrder) => self.leak_hash_order(),
+            Some(Canary::AlwaysFails) => {
+                let now_ms = self.now_ms();
+                self.book.check(Invariant::S0, false, || found(now_ms, &[], &[], "the canary H2".into()));
+            }
+            Some(Canary::CheckerOff) | None => {}
+        }
+    }
+
+    /// The canary H1: a hash map's order, which differs from process to process.
+    #[allow(clippy::iter_over_hash_type, reason = "a canary: `meta` has to notice it")]
+    fn leak_hash_order(&mut self) {
+        let leak: std::collections::HashMap<u64, ()> = (0..64).map(|number| (number, ())).collect();
+        for number in leak.keys() {
+            self.hash.word(*number);
+        }
+    }
+}
