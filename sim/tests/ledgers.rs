@@ -367,7 +367,11 @@ fn clone_story(seed: u64, planted: Option<Bug>) -> (World, usize) {
     world.crash(0);
     world.start(0);
     world.start(twin);
-    world.run_for(20_000);
+    // Persons work at both, so that both write.
+    for n in 0..20 {
+        world.save(if n % 2 == 0 { 0 } else { twin }, &format!("twins {n}.jpg"), content(100 + n));
+        world.run_for(1_000);
+    }
     (world, twin)
 }
 

@@ -11,7 +11,7 @@ use std::io;
 use std::ops::Bound;
 use std::sync::Mutex;
 
-/// redb's first bytes; the flags follow ("Super-header" in redb's own design page).
+/// redb's first bytes; the flags follow (its super-header).
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
 /// The flag of a file that was not closed in order.
 const RECOVERY_REQUIRED: u8 = 2;

@@ -74,8 +74,7 @@ impl<S: Store> Engine<S> {
     fn waited_for(&self) -> Option<Vec<ClientId>> {
         let mut members = self.roster.current()?;
         if self.planted(Bug::RetiredCounted) {
-            members
-                .extend(self.vector().iter().map(|(owner, _)| *owner).filter(|c| self.roster.is_retired(c)));
+            members.extend(self.roster.retired());
         }
         members.retain(|client| *client != self.config.me);
         Some(members)

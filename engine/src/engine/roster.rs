@@ -72,6 +72,14 @@ impl Roster {
         self.members.is_none() || self.standing(client) == Some(Standing::Current)
     }
 
+    /// All that were retired.
+    pub(super) fn retired(&self) -> impl Iterator<Item = ClientId> {
+        let members = self.members.iter().flatten();
+        members
+            .filter(|(_, standing)| matches!(standing, Standing::Retired { .. }))
+            .map(|(client, _)| *client)
+    }
+
     /// All whose whole vector forgetting waits for; none if the roster is not known.
     pub(super) fn current(&self) -> Option<Vec<ClientId>> {
         let current =
