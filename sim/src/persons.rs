@@ -27,6 +27,7 @@ impl World {
         self.forget_saved(n, overwritten);
         self.home(n).save(path.clone(), content);
         self.saved.push((n, content));
+        self.truth.saved.insert(content);
         self.saves += 1;
         self.note(n, "save", || format!("{path} {content:?}"));
         self.watcher_sees(n, vec![path]);
@@ -58,6 +59,7 @@ impl World {
         self.forget_saved(n, Some(overwritten));
         self.home(n).edit_keeping_mtime(&path, content);
         self.saved.push((n, content));
+        self.truth.saved.insert(content);
         self.saves += 1;
         self.note(n, "save-keeping-time", || format!("{path} {content:?}"));
         self.watcher_sees(n, vec![path]);

@@ -20,6 +20,8 @@ pub struct Truth {
     pub told: BTreeMap<usize, Stamp>,
     /// Contents that a person moved to another name: an item that is removed afterwards does not take them along.
     pub moved: BTreeSet<Content>,
+    /// Every content that a person ever saved, given up since or not: it may travel before the catalog has it.
+    pub saved: BTreeSet<Content>,
     /// Contents that were not saved by a person but appeared by damage.
     pub rotten: BTreeSet<Content>,
 }
