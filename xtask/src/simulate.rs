@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 const BUDGET: Duration = Duration::from_secs(300);
 
 /// The seeds that are explored: of 0..300 all but those in [`OPEN_SEEDS`].
-const SEEDS: [&str; 5] = ["0..47", "48..59", "60..144", "145..244", "245..300"];
+const SEEDS: [&str; 4] = ["0..47", "48..144", "145..244", "245..300"];
 /// Seeds that fail, and what is known of it. Whoever mends one closes the gap in [`SEEDS`].
-const OPEN_SEEDS: [&str; 4] = [
+const OPEN_SEEDS: [&str; 3] = [
     "47: L4, one node moves a file between two names that differ in case alone, for ever",
-    "59: L3, two nodes of eight repair a ledger in a circle without a pause",
     "144: L1, one node never settles one item, without a task",
     "244: S10, a file whose content is kept as a version already is moved to trash",
 ];

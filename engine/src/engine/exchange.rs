@@ -139,6 +139,8 @@ impl<S: Store> Engine<S> {
             return Ok(());
         }
         let was_live = self.live().contains(&from);
+        let (now_ms, lease_ms) = (self.now.mono_ms, self.config.lease_ms);
+        let was_echoed = self.peers.get(&from).is_some_and(|peer| peer.is_live(now_ms, lease_ms));
         let (lease_ms, now_ms) = (self.config.lease_ms, self.now.mono_ms);
         let echoed = self.sent_ms(heartbeat.echo);
         self.note_echo(heartbeat.echo);
@@ -176,9 +178,9 @@ impl<S: Store> Engine<S> {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.heartbeat = Some(heartbeat);
         }
-        if !was_live {
+        if !was_echoed {
             // It may have been away: the sooner it is echoed, the sooner both count as live for each other.
-            self.beat_soon();
+            self.beats.due_ms = self.beats.due_ms.min(self.now.mono_ms + NEWS_DELAY_MS);
         }
         if !was_live && self.live().contains(&from) {
             self.queue.wake_waiting();
