@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 const BUDGET: Duration = Duration::from_secs(300);
 
 /// The seeds that are explored: of 0..300 all but those in [`OPEN_SEEDS`].
-const SEEDS: [&str; 4] = ["0..47", "48..144", "145..244", "245..300"];
+const SEEDS: [&str; 5] = ["0..47", "48..80", "81..144", "145..244", "245..300"];
 /// Seeds that fail, and what is known of it. Whoever mends one closes the gap in [`SEEDS`].
 const OPEN_SEEDS: [&str; 3] = [
     "47: L4, one node moves a file between two names that differ in case alone, for ever",
     "144: L1, one node never settles one item, without a task",
-    "244: S10, a file whose content is kept as a version already is moved to trash",
+    "80 and 244: S10, a file whose content is kept as a version already is moved to trash",
 ];
 /// The planted bugs that plans of seeds are known to catch, by the invariant named for each. All others are left out
 /// here: the first seeds do not meet them, or nobody has looked yet. Tests of `sim/tests` and of the engine catch some.
