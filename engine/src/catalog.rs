@@ -6,33 +6,41 @@ use crate::clock::Dot;
 use crate::content::Content;
 use crate::ids::{ClientId, ItemId, ObjectId};
 use crate::paths::MediaPath;
+#[cfg(test)]
 use serde::{Deserialize, Serialize};
 
 /// The unique id of one committed state of a row: the committer's dot. Never a counter, so that a restored catalog
 /// cannot hand out the same id for another content.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct Revision(pub Dot);
+crate::coded!(struct Revision(_));
 
 /// One step of a row's history.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct ChainLink {
     /// The step's id.
     pub revision: Revision,
     /// The content from this step on.
     pub content: Content,
 }
+crate::coded!(struct ChainLink { revision, content });
 
 /// Which life of a catalog: a restore from a backup begins a new one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct CatalogEpoch {
     /// Rises with each new epoch.
     pub number: u64,
     /// Tells apart epochs minted by two who did not know of each other.
     pub id: [u8; 16],
 }
+crate::coded!(struct CatalogEpoch { number, id });
 
 /// A place in the catalog's feed of changes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct FeedPosition {
     /// The catalog epoch in which `number` counts.
     pub epoch: CatalogEpoch,
@@ -41,15 +49,18 @@ pub struct FeedPosition {
     /// Random id of that change, so that a restored catalog which uses the number again is recognised; zero for 0.
     pub id: [u8; 16],
 }
+crate::coded!(struct FeedPosition { epoch, number, id });
 
 /// A place in the feed of one life of the catalog, as ledgers speak of it: without the id of the change.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct FeedPlace {
     /// The catalog epoch in which `number` counts.
     pub epoch: CatalogEpoch,
     /// A number of that feed, 0 before the first change.
     pub number: u64,
 }
+crate::coded!(struct FeedPlace { epoch, number });
 
 impl From<FeedPosition> for FeedPlace {
     fn from(position: FeedPosition) -> Self {
@@ -58,7 +69,8 @@ impl From<FeedPosition> for FeedPlace {
 }
 
 /// A row's place in its life. `tcat_media.state` holds the lower-case name with `-` between words.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub enum RowState {
     /// Known, but its object is not there yet; `owner` is uploading it.
     Pending {
@@ -74,9 +86,17 @@ pub enum RowState {
     /// Its object is gone; the row follows.
     KillComplete,
 }
+crate::coded!(enum RowState {
+    0 Pending { owner },
+    1 Active,
+    2 KillRequest,
+    3 KillWip,
+    4 KillComplete,
+});
 
 /// One item as the catalog has it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct CatalogRow {
     /// The media id.
     pub item: ItemId,
@@ -105,6 +125,10 @@ pub struct CatalogRow {
     /// The newest [`CHAIN_LINKS_MAX`] steps, oldest first; the last is (`revision`, `content`).
     pub chain: Vec<ChainLink>,
 }
+crate::coded!(struct CatalogRow {
+    item, state, revision, content, object, generation, cache_path, virtual_path, content_type, claim_epoch, upload,
+    version_of, chain,
+});
 
 /// How many steps of a chain a row carries. A base that is older counts as forked, which keeps both contents.
 pub const CHAIN_LINKS_MAX: usize = 256;
@@ -127,7 +151,8 @@ impl CatalogRow {
 }
 
 /// What remains of a removed item, for good: it keeps deleted media from coming back.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct RemovalRecord {
     /// The removed item.
     pub item: ItemId,
@@ -136,15 +161,21 @@ pub struct RemovalRecord {
     /// The contents that it had, newest last.
     pub contents: Vec<Content>,
 }
+crate::coded!(struct RemovalRecord { item, cache_path, contents });
 
 /// One change in the feed, as the item stands now.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub enum FeedChange {
     /// The row was created or changed.
     Row(Box<CatalogRow>),
     /// The row is gone.
     Removed(RemovalRecord),
 }
+crate::coded!(enum FeedChange {
+    0 Row(inner),
+    1 Removed(inner),
+});
 
 impl FeedChange {
     /// The item concerned.
@@ -157,7 +188,7 @@ impl FeedChange {
 }
 
 /// A page of the feed: the changes after one position, up to another.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FeedPage {
     /// The changes in order; an item that changed several times appears once.
     pub changes: Vec<FeedChange>,
@@ -168,7 +199,7 @@ pub struct FeedPage {
 }
 
 /// A new item, to be entered as pending.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewItem {
     /// Its id: derived before the first attempt and durable, so that a repeated attempt makes no second row.
     pub item: ItemId,
@@ -191,7 +222,7 @@ pub struct NewItem {
 }
 
 /// What became of a [`NewItem`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Created {
     /// The row is there, made now or by an earlier attempt of ours; its path may differ from the asked one.
     Row(Box<CatalogRow>),
@@ -202,7 +233,7 @@ pub enum Created {
 }
 
 /// An edit, or the completion of an upload, to be committed. One transaction; see the design, section 3.6.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Commit {
     /// The item.
     pub item: ItemId,
@@ -224,7 +255,7 @@ pub struct Commit {
 }
 
 /// What became of a [`Commit`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Committed {
     /// The row as it stands, the commit in it (also where an earlier attempt had succeeded).
     Row(Box<CatalogRow>),
@@ -239,7 +270,7 @@ pub enum Committed {
 
 /// Items that are to have other paths: one transaction, which frees all their names before it gives the first, so that
 /// names can be swapped.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Repath {
     /// Which, each item once. At most [`PLACES_MAX`].
     pub places: Vec<NewPlace>,
@@ -253,7 +284,7 @@ pub struct Repath {
 pub const PLACES_MAX: usize = 1024;
 
 /// One item's wanted path.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewPlace {
     /// The item.
     pub item: ItemId,
@@ -264,7 +295,7 @@ pub struct NewPlace {
 }
 
 /// What became of a [`Repath`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Repathed {
     /// The rows as they stand, of all items that have one. A row that had another path than the one seen, or is being
     /// killed, is as it was.
@@ -274,7 +305,7 @@ pub enum Repathed {
 }
 
 /// Why the catalog refused a commit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
     /// Somebody else committed first.
     #[error("the row has another revision")]

@@ -10,6 +10,7 @@ use crate::clock::{Stamp, VersionVector};
 use crate::codec::{self, CodecError};
 use crate::heads::{Head, WholeVector};
 use crate::ids::ClientId;
+#[cfg(test)]
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -19,9 +20,12 @@ pub const PROTOCOL_VERSION: u8 = 1;
 pub const FRAME_BYTES_MAX: usize = 4 << 20;
 /// The most entry bytes that a sender puts in one page; a page holds at least one batch.
 pub const PAGE_BYTES: usize = 512 << 10;
+/// Most frames are shorter than this, in bytes.
+const FRAME_BYTES_USUAL: usize = 1 << 10;
 
 /// A sign of life: what the sender knows, and what it has heard.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct Heartbeat {
     /// A random number of this start of the sender.
     pub start: u64,
@@ -38,24 +42,28 @@ pub struct Heartbeat {
     /// The (start, beat) last heard from the receiver: tells it that it is heard.
     pub echo: Option<(u64, u64)>,
     /// At which heads the sender's ledgers are whole. Appended to the body.
-    #[serde(skip)]
+    #[cfg_attr(test, serde(skip))]
     pub whole: WholeVector,
     /// Whom the sender hears without a relay. Appended to the body.
-    #[serde(skip)]
+    #[cfg_attr(test, serde(skip))]
     pub hears: Vec<ClientId>,
 }
+crate::coded!(struct Heartbeat { start, beat, name, vector, feed, idle, echo } else { whole, hears });
 
 /// Asks for the entries of one ledger after a stamp.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct Fetch {
     /// Whose ledger.
     pub owner: ClientId,
     /// What the asker has.
     pub after: Stamp,
 }
+crate::coded!(struct Fetch { owner, after });
 
 /// A part of one ledger, in dot order.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct Page {
     /// Whose ledger.
     pub owner: ClientId,
@@ -69,21 +77,25 @@ pub struct Page {
     pub more: bool,
     /// The owner's head at `through`, in the last page of a stream, if the sender's ledger is whole there. Appended to
     /// the body; left out if there is none.
-    #[serde(skip)]
+    #[cfg_attr(test, serde(skip))]
     pub head: Option<Head>,
 }
+crate::coded!(struct Page { owner, after, through, batches, more } else { head });
 
 /// A sign of life that may travel through others: [`LifeBody`] as its client wrote and signed it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct Life {
     /// The body's bytes, verbatim; a newer version may have appended to them.
     pub body: Vec<u8>,
     /// Its client's signature.
     pub signature: Signature,
 }
+crate::coded!(struct Life { body, signature });
 
 /// What a [`Life`] says.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct LifeBody {
     /// Who lives.
     pub owner: ClientId,
@@ -98,6 +110,7 @@ pub struct LifeBody {
     /// The (start, beat) that it last heard of each client, directly or through others.
     pub echoes: BTreeMap<ClientId, (u64, u64)>,
 }
+crate::coded!(struct LifeBody { owner, start, beat, vector, whole, echoes });
 
 impl Life {
     /// Signs a sign of life as its client.
@@ -122,7 +135,8 @@ fn signed_life(body: &[u8]) -> Vec<u8> {
 }
 
 /// The answer to a probe: the sender has scanned, read the feed to its head and come to rest since it was asked.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct Rest {
     /// The probe's number.
     pub nonce: u64,
@@ -131,6 +145,7 @@ pub struct Rest {
     /// How far it had read the catalog.
     pub feed: FeedPosition,
 }
+crate::coded!(struct Rest { nonce, vector, feed });
 
 /// One message.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -152,25 +167,40 @@ pub enum Message {
 impl Message {
     /// The message's frame.
     pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
-        let (kind, body) = match self {
+        let mut frame = Vec::with_capacity(FRAME_BYTES_USUAL);
+        frame.extend_from_slice(&[PROTOCOL_VERSION, self.kind()]);
+        match self {
             Message::Heartbeat(body) => {
-                (1, [codec::encode(body)?, codec::encode(&(&body.whole, &body.hears))?].concat())
+                codec::append(body, &mut frame);
+                codec::append(&body.whole, &mut frame);
+                codec::append(&body.hears, &mut frame);
             }
-            Message::Fetch(body) => (2, codec::encode(body)?),
+            Message::Fetch(body) => codec::append(body, &mut frame),
             Message::Page(body) => {
-                let head = body.head.as_ref().map(codec::encode).transpose()?.unwrap_or_default();
-                (3, [codec::encode(body)?, head].concat())
+                codec::append(body, &mut frame);
+                if let Some(head) = &body.head {
+                    codec::append(head, &mut frame);
+                }
             }
-            Message::Probe(body) => (4, codec::encode(body)?),
-            Message::Rest(body) => (5, codec::encode(body)?),
-            Message::Life(body) => (7, codec::encode(body)?),
-        };
-        let mut frame = vec![PROTOCOL_VERSION, kind];
-        frame.extend_from_slice(&body);
+            Message::Probe(body) => codec::append(body, &mut frame),
+            Message::Rest(body) => codec::append(body, &mut frame),
+            Message::Life(body) => codec::append(body, &mut frame),
+        }
         if frame.len() > FRAME_BYTES_MAX {
             return Err(CodecError(format!("a frame of {} bytes is too long", frame.len())));
         }
         Ok(frame)
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Message::Heartbeat(_) => 1,
+            Message::Fetch(_) => 2,
+            Message::Page(_) => 3,
+            Message::Probe(_) => 4,
+            Message::Rest(_) => 5,
+            Message::Life(_) => 7,
+        }
     }
 
     /// Reads a frame; none for a kind that a newer version has brought.

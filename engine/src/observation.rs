@@ -2,10 +2,12 @@
 
 use crate::content::Content;
 use crate::paths::MediaPath;
+#[cfg(test)]
 use serde::{Deserialize, Serialize};
 
 /// What the file system says of a file without reading it. Zero where a platform has no such thing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct FileStat {
     /// Length in bytes.
     pub size: u64,
@@ -16,6 +18,7 @@ pub struct FileStat {
     /// The file's identity on its volume (inode or file id).
     pub file_id: u64,
 }
+crate::coded!(struct FileStat { size, mtime_ns, ctime_ns, file_id });
 
 /// One look at one path.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -6,13 +6,12 @@
 
 use crate::content::Blake3;
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
-use serde::{Deserialize, Serialize};
 
 /// Bytes in every group but the last. A power of two of at least BLAKE3's chunk, as its tree demands.
 pub const GROUP_BYTES: u64 = 1 << 20;
 
 /// The chaining values of a content's groups, in order. One group has its root digest instead.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Outboard {
     /// Length of the content in bytes.
     pub size: u64,

@@ -3,8 +3,10 @@
 //! A [`MediaPath`] always stays inside the cache folder and outside tcat's own `.tcat/`; every path that comes from
 //! a disk, a peer or the catalog passes [`MediaPath::parse`] before anything is done with it.
 
+use crate::codec::{CodecError, Coded, Reader};
 use icu_casemap::CaseMapper;
 use icu_normalizer::ComposingNormalizerBorrowed;
+#[cfg(test)]
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -12,13 +14,14 @@ use std::fmt;
 pub const OWN_FOLDER: &str = ".tcat";
 
 /// A file's place relative to the cache folder: UTF-8, `/` between components, kept as the person wrote it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[cfg_attr(test, serde(try_from = "String", into = "String"))]
 pub struct MediaPath(String);
 
 /// The form in which two paths are compared: equal for paths that are one file on a file system that ignores case
 /// or Unicode form. Unicode NFC after full case folding; the Unicode version is pinned by `Cargo.lock`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct FoldedPath(pub String);
 
 /// Why a text is no [`MediaPath`].
@@ -49,11 +52,16 @@ impl MediaPath {
 
     /// Checks a relative path with `/` as separator.
     pub fn parse(text: &str) -> Result<Self, PathError> {
+        Self::check(text)?;
+        Ok(Self(text.to_owned()))
+    }
+
+    fn check(text: &str) -> Result<(), PathError> {
         let shown = || text.chars().take(120).collect::<String>();
         if text.is_empty() {
             return Err(PathError::Empty);
         }
-        if text.len() > Self::BYTES_MAX || text.contains(['\0', '\\']) {
+        if text.len() > Self::BYTES_MAX || text.bytes().any(|byte| matches!(byte, b'\0' | b'\\')) {
             return Err(PathError::Impossible(shown()));
         }
         if text.starts_with('/') || has_drive_letter(text) {
@@ -67,10 +75,15 @@ impl MediaPath {
                 _ => {}
             }
         }
-        if fold(text.split('/').next().unwrap_or_default()) == OWN_FOLDER {
+        let first = text.split('/').next().unwrap_or_default();
+        let is_own = match first.is_ascii() {
+            true => first.eq_ignore_ascii_case(OWN_FOLDER),
+            false => fold(first) == OWN_FOLDER,
+        };
+        if is_own {
             return Err(PathError::Own(shown()));
         }
-        Ok(Self(text.to_owned()))
+        Ok(())
     }
 
     /// The text, `/` between components.
@@ -148,6 +161,19 @@ fn fold_any(text: &str) -> String {
     let mapper = CaseMapper::new();
     let once = mapper.fold_string(&nfc.normalize(text)).into_owned();
     nfc.normalize(&mapper.fold_string(&nfc.normalize(&once))).into_owned()
+}
+
+/// As a text, which has to be such a path.
+impl Coded for MediaPath {
+    #[inline]
+    fn put(&self, to: &mut Vec<u8>) {
+        self.0.put(to);
+    }
+    fn take(from: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let text = String::take(from)?;
+        Self::check(&text).map_err(|why| CodecError(why.to_string()))?;
+        Ok(Self(text))
+    }
 }
 
 impl TryFrom<String> for MediaPath {

@@ -9,6 +9,7 @@ use crate::planted::Bug;
 use crate::ports::{Effect, Event, Outcome};
 use crate::store::{Store, Table};
 use crate::transaction::Transaction;
+#[cfg(test)]
 use serde::{Deserialize, Serialize};
 
 const META_FEED: &[u8] = b"feed";
@@ -16,7 +17,8 @@ const PAGE_CHANGES: u32 = 512;
 const RETRY_MS: u64 = 2_000;
 
 /// One item in our mirror of the catalog.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub(super) struct Mirrored {
     /// The catalog's word.
     pub(super) change: FeedChange,
@@ -25,6 +27,7 @@ pub(super) struct Mirrored {
     /// When our copy came, if it equals the row and our mark speaks for it instead of an entry.
     pub(super) absorbed_date_ms: Option<u64>,
 }
+crate::coded!(struct Mirrored { change, place, absorbed_date_ms });
 
 /// How far we have read, and when to read on.
 #[derive(Debug, Default)]

@@ -16,6 +16,7 @@ use crate::planted::Bug;
 use crate::ports::Output;
 use crate::store::{Store, Table};
 use crate::transaction::Transaction;
+#[cfg(test)]
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -31,12 +32,13 @@ pub(super) struct Ledgers {
 }
 
 /// An entry as the store keeps it.
-#[derive(Serialize, Deserialize)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 struct Kept {
     stamp: Stamp,
     batch_first: u64,
     bytes: Vec<u8>,
 }
+crate::coded!(struct Kept { stamp, batch_first, bytes });
 
 impl Ledgers {
     pub(super) fn new(myself: Myself) -> Self {

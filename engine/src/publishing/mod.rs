@@ -38,6 +38,7 @@ use crate::content::Content;
 use crate::ids::{from_hex, hex};
 use crate::observation::FileStat;
 use crate::paths::MediaPath;
+#[cfg(test)]
 use serde::{Deserialize, Serialize};
 
 /// How often a step is tried again that another program got in the way of.
@@ -58,13 +59,15 @@ pub enum Place {
 }
 
 /// A name in trash.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct TrashPlace {
     /// The day on which it got there, as `2026-02-28`, in UTC.
     pub day: String,
     /// Its path under that day: the one that it had, or the next free name.
     pub path: MediaPath,
 }
+crate::coded!(struct TrashPlace { day, path });
 
 /// What kind of thing a name stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
