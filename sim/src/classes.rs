@@ -2,11 +2,15 @@
 //!
 //! A waiting class is counted and off: whoever builds the rule sets it to [`ClassState::On`].
 
+use crate::plan::Fidelity;
+
 /// Whether a class can strike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClassState {
     /// It can.
     On,
+    /// It can where nodes keep their databases on a disk.
+    Full,
     /// The simulator can do it, the engine has no rule for it yet: what it waits for.
     Waits(&'static str),
 }
@@ -26,12 +30,16 @@ const fn on(name: &'static str, what: &'static str) -> Class {
     Class { name, what, state: ClassState::On }
 }
 
+const fn full(name: &'static str, what: &'static str) -> Class {
+    Class { name, what, state: ClassState::Full }
+}
+
 const fn waits(name: &'static str, what: &'static str, on: &'static str) -> Class {
     Class { name, what, state: ClassState::Waits(on) }
 }
 
 /// All of them, in the order of their names.
-pub const CLASSES: [Class; 44] = [
+pub const CLASSES: [Class; 47] = [
     on(
         "catalog-answer-late",
         "the catalog applies what it said had failed, later, after a retry or another's commit",
@@ -54,20 +62,26 @@ pub const CLASSES: [Class; 44] = [
     on("crash", "a node dies at any time; the others notice at once or late"),
     on("crash-at-effect", "a node dies just before or just after an effect"),
     on("crash-loop", "a node dies again and again"),
+    full("database-full", "there is no room for the node database"),
     on("dead-at-the-end", "some nodes never come back; the others must go on without them"),
     on("discovery-flap", "two nodes lose each other for a moment; announcements come twice"),
-    waits("disk-bits", "a bit flips in the node database", "the simulated disk (sim/disk)"),
-    on("disk-full", "there is no room for downloads"),
-    waits("disk-sync-fails", "a sync fails once and then seems to work", "the simulated disk (sim/disk)"),
     waits(
+        "disk-bits",
+        "a bit flips in the node database",
+        "a person who puts a damaged database aside (sim/databases)",
+    ),
+    full("disk-fails", "a read or a write of the node database fails once"),
+    on("disk-full", "there is no room for downloads"),
+    full("disk-sync-fails", "a sync of the node database fails once and then seems to work"),
+    full(
         "disk-torn",
-        "unsynced writes of the node database are lost, kept in part, or torn",
-        "the simulated disk (sim/disk)",
+        "the power goes while the node database is written: what was not synced is lost, kept in part, or torn",
     ),
     on("effects-fail", "effects in the folder or from members fail"),
     on("effects-slow", "effects take seconds"),
     on("frames-short", "long frames do not arrive"),
     waits("hang", "an effect is never answered", "claims that are renewed by progress alone (engine/claims)"),
+    full("kill", "some crashes are of the process alone: what it had written is there, synced or not"),
     on("lookup-slow", "looks at files take seconds"),
     on("meddling", "a person saves, deletes or renames a file in the moment in which an effect is at it"),
     waits("member-retired", "a member is retired, and comes back", "membership in the engine"),
@@ -111,7 +125,18 @@ pub const CLASSES: [Class; 44] = [
     ),
 ];
 
-/// Whether a class can strike.
+impl Class {
+    /// Whether it can strike in a run of this fidelity.
+    pub fn strikes(&self, fidelity: Fidelity) -> bool {
+        match self.state {
+            ClassState::On => true,
+            ClassState::Full => fidelity == Fidelity::Full,
+            ClassState::Waits(_) => false,
+        }
+    }
+}
+
+/// Whether a class can strike in every run.
 pub fn is_on(name: &str) -> bool {
     CLASSES.iter().any(|class| class.name == name && class.state == ClassState::On)
 }
@@ -124,6 +149,6 @@ mod tests {
     fn names_are_in_order_and_no_two_are_equal() {
         let names: Vec<_> = CLASSES.iter().map(|class| class.name).collect();
         assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
-        assert!(is_on("crash") && !is_on("clone") && !is_on("no such class"));
+        assert!(is_on("crash") && !is_on("clone") && !is_on("kill") && !is_on("no such class"));
     }
 }

@@ -8,6 +8,7 @@
 
 use crate::random::Random;
 use redb::StorageBackend;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +22,8 @@ const PAGE: u64 = PAGE_BYTES as u64;
 const SECTOR: u64 = SECTOR_BYTES as u64;
 
 /// What a disk can do to its user.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Trouble {
     /// A write fails once; any part of it may be there.
     WriteError,
@@ -92,6 +94,8 @@ pub struct Counts {
     pub syncs: u64,
     /// Reads.
     pub reads: u64,
+    /// How often it did not do what it was asked to.
+    pub troubles: u64,
 }
 
 impl Image {
@@ -251,7 +255,10 @@ impl State {
                 armed.passes = left;
                 None
             }
-            None => self.armed.take(),
+            None => {
+                self.counts.troubles += 1;
+                self.armed.take()
+            }
         }
     }
 
@@ -290,7 +297,10 @@ impl State {
             // A system that keeps holes lets a file grow, but not on a disk that is full already.
             Change::SetLen(len) => u64::from(*len > self.seen.len && free == 0),
         };
-        let left = free.checked_sub(new).ok_or(io::ErrorKind::StorageFull)?;
+        let Some(left) = free.checked_sub(new) else {
+            self.counts.troubles += 1;
+            return Err(io::ErrorKind::StorageFull.into());
+        };
         if matches!(change, Change::Write(..)) {
             self.free_pages = Some(left);
         }

@@ -6,6 +6,7 @@
 
 use crate::classes::{CLASSES, ClassState};
 use crate::clock::ClockPlan;
+use crate::disk::Trouble;
 use crate::plan::{Fidelity, Item, Mishap, NodePlan, PLAN_VERSION, Plan, Site, Spell, Strike, What};
 use crate::random::Random;
 use crate::workload;
@@ -16,7 +17,19 @@ const CLASS_PERMILLE: u64 = 180;
 /// How many of a thousand sites of a possible class are armed.
 const SITE_PERMILLE: u64 = 450;
 /// How many seeds in a thousand keep their databases on the simulated disk.
-const FULL_PERMILLE: u64 = 0;
+const FULL_PERMILLE: u64 = 20;
+/// In how many of a thousand runs on disks a class is possible that needs them.
+const DISK_PERMILLE: u64 = 400;
+
+/// The plan of a seed, with the fidelity that is asked for if one is. What a run on disks adds to a plan stays in it
+/// where a light run is asked for.
+pub fn expand_for(seed: u64, fidelity: Option<Fidelity>) -> Plan {
+    match fidelity {
+        Some(Fidelity::Full) => expand_of(seed, Fidelity::Full),
+        Some(Fidelity::Light) => Plan { fidelity: Fidelity::Light, ..expand(seed) },
+        None => expand(seed),
+    }
+}
 
 /// The plan of a seed.
 pub fn expand(seed: u64) -> Plan {
@@ -53,9 +66,11 @@ pub fn expand_of(seed: u64, fidelity: Fidelity) -> Plan {
     workload::deeds(&mut plan);
     let busy_ms = plan.items.iter().map(|item| item.at_ms).max().unwrap_or(0).max(2_000);
     plan.calm_ms = busy_ms + 2_000;
-    for class in CLASSES.iter().filter(|class| class.state == ClassState::On) {
+    let fidelity = plan.fidelity;
+    for class in CLASSES.iter().filter(|class| class.strikes(fidelity)) {
         let mut random = Random::named(seed, class.name, 1);
-        if random.permille(CLASS_PERMILLE) {
+        let permille = if class.state == ClassState::Full { DISK_PERMILLE } else { CLASS_PERMILLE };
+        if random.permille(permille) {
             plan.classes.push(class.name.into());
             arm(&mut plan, class.name, busy_ms, &mut random);
         }
@@ -82,6 +97,7 @@ fn arm(plan: &mut Plan, class: &str, busy_ms: u64, random: &mut Random) {
             let dead = (0..nodes).filter(|_| random.permille(400)).collect::<Vec<_>>();
             plan.dead = if dead.len() < nodes { dead } else { Vec::new() };
         }
+        "kill" => kill_instead(plan, random),
         _ if class.starts_with("net-") || class == "frames-short" || class == "discovery-flap" => {
             arm_network(plan, class, busy_ms, random);
         }
@@ -91,6 +107,17 @@ fn arm(plan: &mut Plan, class: &str, busy_ms: u64, random: &mut Random) {
                     arm_node(plan, class, node, busy_ms, random);
                 }
             }
+        }
+    }
+}
+
+/// Some crashes become deaths of the process alone.
+fn kill_instead(plan: &mut Plan, random: &mut Random) {
+    for item in &mut plan.items {
+        if let What::Strike(Strike::Crash { node, down_ms, noticed_ms }) = item.what
+            && random.permille(SITE_PERMILLE)
+        {
+            item.what = What::Strike(Strike::Kill { node, down_ms, noticed_ms });
         }
     }
 }
@@ -215,6 +242,12 @@ fn arm_node(plan: &mut Plan, class: &str, node: usize, busy_ms: u64, random: &mu
                 strike(plan, at_ms, Strike::Crash { node, down_ms: random.between(1, 300), noticed_ms: 0 });
             }
         }
+        "database-full" => spell(plan, at_ms, for_ms, Spell::DatabaseFull { node }),
+        "disk-fails" => arm_disk(plan, node, &[Trouble::ReadError, Trouble::WriteError], busy_ms, random),
+        "disk-sync-fails" => arm_disk(plan, node, &[Trouble::SyncError], busy_ms, random),
+        "disk-torn" => {
+            arm_disk(plan, node, &[Trouble::PowerCut, Trouble::PowerCutAtSync], busy_ms, random);
+        }
         "disk-full" => spell(plan, at_ms, for_ms, Spell::DiskFull { node }),
         "effects-slow" => {
             spell(plan, at_ms, for_ms, Spell::SlowEffects { node, late_ms: random.between(200, 20_000) });
@@ -242,6 +275,19 @@ fn arm_node(plan: &mut Plan, class: &str, node: usize, busy_ms: u64, random: &mu
     }
 }
 
+/// The disk of a node's database does this a few times.
+fn arm_disk(plan: &mut Plan, node: usize, troubles: &[Trouble], busy_ms: u64, random: &mut Random) {
+    for _ in 0..random.between(1, 5) {
+        let (at_ms, _) = when(busy_ms, random);
+        let Some(trouble) = random.one_of(troubles).copied() else { return };
+        let passes = match trouble {
+            Trouble::PowerCutAtSync | Trouble::SyncError => random.below(6),
+            _ => random.below(40),
+        };
+        strike(plan, at_ms, Strike::Disk { node, trouble, passes });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,9 +303,29 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_on_disks_has_all_that_the_light_one_has_and_some_seeds_are_on_disks_by_themselves() {
+        let mut full = 0;
+        for seed in 0..2_000 {
+            let plan = expand(seed);
+            full += usize::from(plan.fidelity == Fidelity::Full);
+            if plan.fidelity == Fidelity::Light && seed < 300 {
+                let on_disks = expand_of(seed, Fidelity::Full);
+                let is_kept = |item: &&Item| match item.what {
+                    What::Strike(Strike::Crash { .. }) => true,
+                    _ => on_disks.items.contains(item),
+                };
+                assert!(plan.items.iter().all(|item| is_kept(&item)), "seed {seed}");
+            }
+        }
+        assert!((20..80).contains(&full), "{full} of 2000");
+    }
+
+    #[test]
     fn every_class_that_is_on_strikes_in_some_plan() {
-        let plans: Vec<_> = (0..400).map(expand).collect();
-        for class in CLASSES.iter().filter(|class| class.state == ClassState::On) {
+        let all = |fidelity| (0..400).map(|seed| expand_of(seed, fidelity)).collect::<Vec<_>>();
+        let (light, full) = (all(Fidelity::Light), all(Fidelity::Full));
+        for class in CLASSES.iter().filter(|class| class.strikes(Fidelity::Full)) {
+            let plans = if class.state == ClassState::Full { &full } else { &light };
             let met = plans.iter().filter(|plan| plan.classes.iter().any(|name| name == class.name)).count();
             assert!(met > 20, "{} is in {met} plans of 400", class.name);
         }

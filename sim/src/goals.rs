@@ -40,12 +40,15 @@ pub const GOALS: [&str; 32] = [
     "uploaded",
 ];
 
+/// The names of those that only a run with real databases can meet.
+pub const FULL_GOALS: [&str; 3] = ["commit-in-doubt-kept", "commit-in-doubt-lost", "database-failed"];
+
 /// How often each goal was met.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Goals(BTreeMap<&'static str, u64>);
 
 impl Goals {
-    fn met(&mut self, name: &'static str) {
+    pub(crate) fn met(&mut self, name: &'static str) {
         *self.0.entry(name).or_default() += 1;
     }
 
@@ -59,6 +62,11 @@ impl Goals {
         for (name, count) in &other.0 {
             *self.0.entry(name).or_default() += count;
         }
+    }
+
+    /// Those of [`FULL_GOALS`] that were never met.
+    pub fn unmet_by_full(&self) -> Vec<&'static str> {
+        FULL_GOALS.iter().copied().filter(|name| self.of(name) == 0).collect()
     }
 
     /// Those never met.

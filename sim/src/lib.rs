@@ -15,6 +15,7 @@ pub mod checks;
 pub mod claim_world;
 pub mod classes;
 pub mod clock;
+mod databases;
 pub mod disk;
 pub mod expand;
 pub mod export;

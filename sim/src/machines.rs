@@ -1,11 +1,10 @@
 //! What happens to whole machines: backups, restores, clones, and links that are not there.
 
 use crate::node::Node;
+use crate::store::Snapshot;
 use crate::world::World;
 use tcat_engine::engine::KeptEntry;
-use tcat_engine::planted::Planted;
 use tcat_engine::ports::Input;
-use tcat_engine::store::MemoryStore;
 
 impl World {
     /// Ends the connection between two nodes for good; nothing that one sends reaches the other.
@@ -17,23 +16,24 @@ impl World {
     }
 
     /// What a backup of a node's database holds now.
-    pub fn backup(&mut self, n: usize) -> MemoryStore<Planted> {
+    pub fn backup(&mut self, n: usize) -> Snapshot {
         self.crash(n);
-        let store = self.nodes[n].store.clone();
+        let snapshot = self.nodes[n].store.snapshot();
         self.start(n);
-        store
+        snapshot
     }
 
     /// Puts a backup in the place of a node's database; the node must not run.
-    pub fn restore(&mut self, n: usize, backup: MemoryStore<Planted>) {
-        self.nodes[n].store = backup;
+    pub fn restore(&mut self, n: usize, backup: &Snapshot) {
+        self.nodes[n].store.put_back(backup);
     }
 
     /// Another machine with a node's key and database; returns its number.
     pub fn clone_node(&mut self, n: usize) -> usize {
-        let store = self.backup(n);
-        let mut twin = Node::new(n, self.nodes[n].plan.clone(), self.planted);
-        (twin.id, twin.store) = (self.nodes[n].id, store);
+        let backup = self.backup(n);
+        let mut twin = Node::new(n, self.nodes[n].plan.clone(), self.planted, self.fidelity);
+        twin.id = self.nodes[n].id;
+        twin.store.put_back(&backup);
         self.nodes.push(twin);
         self.nodes.len() - 1
     }

@@ -2,8 +2,9 @@
 
 use crate::clock::Clock;
 use crate::folder::Folder;
-use crate::plan::NodePlan;
+use crate::plan::{Fidelity, NodePlan};
 use crate::random::Stream;
+use crate::store::{Ending, Snapshot};
 use crate::world::{Happening, NodeStore, World};
 use tcat_engine::batch::{Keys, Signature};
 use tcat_engine::content::{Blake3, Content, Md5};
@@ -38,18 +39,20 @@ pub(crate) struct Node {
     pub(crate) dies_at: Option<(u64, bool, u64)>,
     /// It does not start again.
     pub(crate) dead: bool,
+    /// There is no room for its database.
+    pub(crate) has_full_disk: bool,
     /// A copy of the database that may come back.
-    pub(crate) snapshot: Option<NodeStore>,
+    pub(crate) snapshot: Option<Snapshot>,
 }
 
 impl Node {
-    pub(crate) fn new(n: usize, plan: NodePlan, bug: Planted) -> Self {
+    pub(crate) fn new(n: usize, plan: NodePlan, bug: Planted, fidelity: Fidelity) -> Self {
         Node {
             id: client(n),
             clock: Clock::new(plan.clock),
             plan,
             engine: None,
-            store: NodeStore::planted(bug),
+            store: NodeStore::closed(bug, fidelity),
             folder: Folder::default(),
             home: n,
             life: 0,
@@ -60,6 +63,7 @@ impl Node {
             in_hand: 0,
             dies_at: None,
             dead: false,
+            has_full_disk: false,
             snapshot: None,
         }
     }
@@ -107,10 +111,10 @@ impl World {
         let home = self.nodes[n].home;
         let shared = self.nodes.iter().filter(|node| node.home == home).count() > 1;
         let cache = shared.then_some(CacheId([home as u8 + 1; 16]));
-        let node = &mut self.nodes[n];
-        if node.dead || node.engine.is_some() {
+        if self.nodes[n].dead || self.nodes[n].engine.is_some() || !self.open_store(n) {
             return;
         }
+        let node = &mut self.nodes[n];
         node.life += 1;
         node.in_hand = 0;
         node.clock.boot(boot_ms);
@@ -131,8 +135,9 @@ impl World {
             old_root: options.old_root,
             brake: self.brake,
         };
-        let empty = NodeStore::planted(self.planted);
-        let store = std::mem::replace(&mut node.store, empty).with_plants(self.planted);
+        let empty = NodeStore::light(self.planted);
+        let store = std::mem::replace(&mut node.store, empty);
+        let same = store.same();
         let (keys, now) = (Box::new(PaperKeys(node.id)), node.clock.now(now_ms));
         match Engine::open(store, config, keys, now, random) {
             Ok(engine) => {
@@ -141,7 +146,7 @@ impl World {
                     None => engine,
                 });
             }
-            Err(error) => return self.stopped(n, &error.to_string()),
+            Err(error) => return self.cannot_start(n, same, &error.to_string()),
         }
         self.note(n, "start", String::new);
         self.check_start(n);
@@ -164,22 +169,27 @@ impl World {
 
     /// Kills a node: only what its store and its folder hold survives. The others notice at once.
     pub fn crash(&mut self, n: usize) {
-        if self.die(n) {
+        if self.die(n, Ending::PowerCut) {
             self.noticed(n);
         }
     }
 
-    /// The same, and nobody notices yet. Whether it was alive.
-    pub(crate) fn die(&mut self, n: usize) -> bool {
+    /// The same in any way, and nobody notices yet. Whether it was alive.
+    pub(crate) fn die(&mut self, n: usize, how: Ending) -> bool {
         let Some(engine) = self.nodes[n].engine.take() else { return false };
-        self.note(n, "crash", String::new);
+        self.note(n, "crash", || format!("{how:?}"));
+        let chance = self.streams.of(Stream::Disk, n);
         let node = &mut self.nodes[n];
         node.store = engine.into_store();
+        node.store.end(how, chance);
         node.life += 1;
         node.wake_ms = u64::MAX;
         node.paused_until_ms = 0;
         node.dies_at = None;
-        self.home(n).crash();
+        match how {
+            Ending::PowerCut => self.home(n).crash(),
+            Ending::Kill | Ending::Stop => drop(self.home(n).recover()),
+        }
         true
     }
 
@@ -195,7 +205,12 @@ impl World {
 
     /// Kills a node that starts again later; the others notice after a while, unless it is back before.
     pub(crate) fn crash_for(&mut self, n: usize, down_ms: u64, noticed_ms: u64) {
-        if !self.die(n) {
+        self.end_for(n, Ending::PowerCut, down_ms, noticed_ms);
+    }
+
+    /// The same, and in any way.
+    pub(crate) fn end_for(&mut self, n: usize, how: Ending, down_ms: u64, noticed_ms: u64) {
+        if !self.die(n, how) {
             return;
         }
         let life = self.nodes[n].life;

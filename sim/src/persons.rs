@@ -3,7 +3,7 @@
 use crate::node::content;
 use crate::plan::Deed;
 use crate::random::Stream;
-use crate::world::{Happening, NodeStore, World};
+use crate::world::{Happening, World};
 use tcat_engine::catalog::CatalogRow;
 use tcat_engine::content::Content;
 use tcat_engine::paths::MediaPath;
@@ -141,7 +141,7 @@ impl World {
 
     /// The node that is down loses its database and keeps its folder.
     pub fn wipe(&mut self, n: usize) {
-        self.nodes[n].store = NodeStore::planted(self.planted);
+        self.nodes[n].store.clear();
         self.options.entry(n).or_default().old_root = true;
     }
 

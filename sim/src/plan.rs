@@ -4,6 +4,7 @@
 //! (`expand`), printed and read as JSON, run (`run`), and made smaller (`shrink`).
 
 use crate::clock::ClockPlan;
+use crate::disk::Trouble;
 use crate::world::Weather;
 use serde::{Deserialize, Serialize};
 
@@ -209,6 +210,25 @@ pub enum Strike {
         /// After how long it starts again.
         down_ms: u64,
     },
+    /// A node's process dies and its machine goes on: what it had written is there.
+    Kill {
+        /// Which.
+        node: usize,
+        /// After how long it starts again.
+        down_ms: u64,
+        /// After how long the others notice.
+        noticed_ms: u64,
+    },
+    /// The disk under a node's database will once not do what it is asked to. In a light run the next commit fails
+    /// instead, or, for a read error, the next read.
+    Disk {
+        /// Whose.
+        node: usize,
+        /// What it does.
+        trouble: Trouble,
+        /// After how many operations at which it could do this.
+        passes: u64,
+    },
     /// A node does nothing for a while, and then goes on as if nothing had happened. Its clocks count the time.
     Pause {
         /// Which.
@@ -316,6 +336,11 @@ pub enum Spell {
     /// Nothing more can be written into a node's folder.
     DiskFull {
         /// Which.
+        node: usize,
+    },
+    /// There is no room for a node's database: in a light run its next commit fails.
+    DatabaseFull {
+        /// Whose.
         node: usize,
     },
     /// A node's media folder is not there, and its storage says so.
@@ -480,6 +505,8 @@ impl Strike {
             Strike::Flap { a, b, .. } => vec![*a, *b],
             Strike::Crash { node, .. }
             | Strike::CrashAtEffect { node, .. }
+            | Strike::Kill { node, .. }
+            | Strike::Disk { node, .. }
             | Strike::Pause { node, .. }
             | Strike::StepClock { node, .. }
             | Strike::Wipe { node, .. }
@@ -500,6 +527,7 @@ impl Spell {
             Spell::Effects { node, .. }
             | Spell::SlowEffects { node, .. }
             | Spell::DiskFull { node }
+            | Spell::DatabaseFull { node }
             | Spell::Unmounted { node }
             | Spell::SlowLooks { node, .. }
             | Spell::BlindWatcher { node }

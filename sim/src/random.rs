@@ -69,9 +69,11 @@ pub enum Stream {
     Person,
     /// What a test draws.
     Test,
+    /// What becomes of one node's database.
+    Disk,
 }
 
-const STREAMS: [(Stream, &str); 7] = [
+const STREAMS: [(Stream, &str); 8] = [
     (Stream::Start, "start"),
     (Stream::Link, "link"),
     (Stream::Effect, "effect"),
@@ -79,6 +81,7 @@ const STREAMS: [(Stream, &str); 7] = [
     (Stream::Look, "look"),
     (Stream::Person, "person"),
     (Stream::Test, "test"),
+    (Stream::Disk, "disk"),
 ];
 
 /// The named streams of one seed.

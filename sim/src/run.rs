@@ -67,7 +67,7 @@ pub fn bug_named(id: &str) -> Option<Bug> {
 
 impl World {
     fn of(plan: &Plan, bug: Planted) -> Self {
-        let mut world = World::empty(plan.seed, plan.nodes.clone(), plan.weather, bug);
+        let mut world = World::empty(plan.seed, plan.nodes.clone(), plan.weather, bug, plan.fidelity);
         world.planned = true;
         world.calm_at_ms = world.now_ms() + plan.calm_ms;
         world.items = Arc::new(plan.items.clone());

@@ -5,7 +5,7 @@
 
 use crate::checks::Invariant;
 use crate::clock::ClockPlan;
-use crate::plan::{Item, NodePlan, Plan, Spell, What};
+use crate::plan::{Fidelity, Item, NodePlan, Plan, Spell, What};
 use crate::run::run;
 use crate::world::Weather;
 
@@ -88,6 +88,8 @@ impl Shrinking<'_> {
         self.try_plan(Plan { dead: Vec::new(), ..plan });
         let plan = self.best.clone();
         self.try_plan(Plan { weather: FAIR, ..plan });
+        let plan = self.best.clone();
+        self.try_plan(Plan { fidelity: Fidelity::Light, ..plan });
         self.plainer_nodes();
         self.fewer_nodes();
         let last_ms = self.best.items.iter().map(|item| item.at_ms).max().unwrap_or(0);

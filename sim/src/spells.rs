@@ -3,6 +3,7 @@
 use crate::faults::place_of;
 use crate::plan::{Mishap, Site, Spell, Strike};
 use crate::random::Stream;
+use crate::store::Ending;
 use crate::world::{Happening, Weather, World};
 use tcat_engine::ports::{Effect, Input, Outcome};
 
@@ -80,15 +81,18 @@ impl World {
         let until_ms = self.now_ms() + for_ms;
         self.note_everywhere("fault", || format!("{fault:?} for {for_ms} ms"));
         self.spells.push((id, until_ms, fault));
+        self.fill_disks();
         self.later(for_ms, Happening::SpellEnds(id));
     }
 
     pub(crate) fn spell_ends(&mut self, id: u64) {
         self.spells.retain(|(known, _, _)| *known != id);
+        self.fill_disks();
     }
 
     pub(crate) fn end_spells(&mut self) {
         self.spells.clear();
+        self.calm_disks();
     }
 
     /// What goes wrong in a moment.
@@ -98,6 +102,10 @@ impl World {
             Strike::CrashAtEffect { node, skip, before, down_ms } => {
                 self.nodes[node].dies_at = Some((skip, before, down_ms));
             }
+            Strike::Kill { node, down_ms, noticed_ms } => {
+                self.end_for(node, Ending::Kill, down_ms, noticed_ms);
+            }
+            Strike::Disk { node, trouble, passes } => self.arm_disk(node, trouble, passes),
             Strike::Pause { node, for_ms } => {
                 self.note(node, "pause", || format!("{for_ms} ms"));
                 self.nodes[node].paused_until_ms = (self.now_ms() + for_ms).min(self.calm_at_ms);
@@ -120,13 +128,13 @@ impl World {
                 self.note(node, "wipe", String::new);
             }
             Strike::Snapshot { node } => {
-                let copy = self.nodes[node].engine.as_ref().map(|engine| engine.store().clone());
+                let copy = self.nodes[node].engine.as_ref().map(|engine| engine.store().snapshot());
                 self.nodes[node].snapshot = copy;
             }
             Strike::Restore { node, down_ms } => {
                 let Some(snapshot) = self.nodes[node].snapshot.take() else { return };
                 self.crash_for(node, down_ms, 0);
-                self.nodes[node].store = snapshot;
+                self.nodes[node].store.put_back(&snapshot);
                 self.truth.told.remove(&node);
                 self.note(node, "restore", String::new);
             }

@@ -13,8 +13,9 @@ use crate::folder::Folder;
 use crate::goals::Goals;
 use crate::hash::StateHash;
 use crate::node::{Node, client};
-use crate::plan::{Item, NodePlan, Spell};
+use crate::plan::{Fidelity, Item, NodePlan, Spell};
 use crate::random::{Stream, Streams};
+use crate::store::SimStore;
 use crate::trace::Trace;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,12 +28,11 @@ use tcat_engine::observation::{FileStat, Observation, Seen};
 use tcat_engine::paths::MediaPath;
 use tcat_engine::planted::{Bug, Planted};
 use tcat_engine::ports::{Effect, EffectId, Event, Input, Outcome, Output};
-use tcat_engine::store::MemoryStore;
 
 pub use crate::node::content;
 
 /// What keeps a node's database.
-pub type NodeStore = MemoryStore<Planted>;
+pub type NodeStore = SimStore;
 
 /// No run takes more inputs and outputs than this: nodes that go round in circles would for ever.
 const EVENTS_MAX: u64 = 3_000_000;
@@ -91,6 +91,8 @@ pub struct World {
     pub planted: Planted,
     /// What nodes are configured with beyond the usual.
     pub options: BTreeMap<usize, NodeOptions>,
+    /// What keeps the nodes' databases.
+    pub(crate) fidelity: Fidelity,
     /// Whether it plays a plan.
     pub(crate) planned: bool,
     pub(crate) items: Arc<Vec<Item>>,
@@ -140,13 +142,25 @@ impl World {
 
     /// The same, with a defect planted in every engine and in the catalog.
     pub fn planted(seed: u64, nodes: usize, weather: Weather, bug: Option<Bug>) -> Self {
-        let mut world = Self::empty(seed, vec![NodePlan::default(); nodes], weather, Planted(bug));
+        Self::kept(seed, nodes, weather, bug, Fidelity::Light)
+    }
+
+    /// The same, with databases of this fidelity.
+    pub fn kept(seed: u64, nodes: usize, weather: Weather, bug: Option<Bug>, fidelity: Fidelity) -> Self {
+        let plans = vec![NodePlan::default(); nodes];
+        let mut world = Self::empty(seed, plans, weather, Planted(bug), fidelity);
         (0..nodes).for_each(|n| world.start(n));
         world
     }
 
     /// A world whose nodes do not run yet.
-    pub(crate) fn empty(seed: u64, nodes: Vec<NodePlan>, weather: Weather, bug: Planted) -> Self {
+    pub(crate) fn empty(
+        seed: u64,
+        nodes: Vec<NodePlan>,
+        weather: Weather,
+        bug: Planted,
+        fidelity: Fidelity,
+    ) -> Self {
         let mut catalog = Catalog::planted(bug);
         (0..nodes.len()).for_each(|n| catalog.admit(client(n)));
         World {
@@ -167,11 +181,12 @@ impl World {
             goals: Goals::default(),
             hash: StateHash::default(),
             trace: None,
-            nodes: nodes.into_iter().enumerate().map(|(n, plan)| Node::new(n, plan, bug)).collect(),
+            nodes: nodes.into_iter().enumerate().map(|(n, plan)| Node::new(n, plan, bug, fidelity)).collect(),
             streams: Streams::new(seed),
             horizon_ms: 90 * 86_400_000,
             planted: bug,
             options: BTreeMap::new(),
+            fidelity,
             planned: false,
             items: Arc::default(),
             spells: Vec::new(),
@@ -455,7 +470,7 @@ impl World {
         let Some(engine) = &mut self.nodes[n].engine else { return };
         match engine.handle(now, input) {
             Ok(()) => self.drain(n),
-            Err(error) => self.stopped(n, &error.to_string()),
+            Err(error) => self.broke(n, &error.to_string()),
         }
     }
 

@@ -5,6 +5,7 @@ use tcat_engine::planted::{Bug, Planted};
 use tcat_engine::ports::Event;
 use tcat_engine::roster::Standing;
 use tcat_sim::faults::split;
+use tcat_sim::store::SimStore;
 use tcat_sim::verdict::{log, rests, rests_for_good};
 use tcat_sim::world::{Weather, World, content};
 
@@ -66,7 +67,7 @@ fn restore_story(world: &mut World, away: bool) {
     let pause_ms = world.chance(5_000);
     world.run_for(pause_ms);
     world.crash(0);
-    world.restore(0, backup);
+    world.restore(0, &backup);
     if away {
         world.cuts = split(&[0], &[1, 2]);
         world.faults.catalog_away = true;
@@ -276,7 +277,7 @@ fn wiped(seed: u64, planted: Option<Bug>) -> Result<(), String> {
     rests(&mut world, PATIENCE_MS).unwrap();
     world.planted = Planted(planted);
     world.crash(0);
-    world.restore(0, tcat_engine::store::MemoryStore::planted(Planted(planted)));
+    world.restore(0, &SimStore::light(Planted(planted)).snapshot());
     world.start(0);
     let fresh = world.fresh_content();
     world.save(0, "new.jpg", fresh);

@@ -83,7 +83,6 @@ impl Invariant {
     /// What its checker waits for, if there is nothing yet that it could check.
     pub fn waits_for(self) -> Option<&'static str> {
         match self {
-            Invariant::S4 => Some("the real storage on a simulated disk (sim/disk)"),
             Invariant::S11 => Some("membership in the engine: roster and retirement"),
             _ => None,
         }

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tcat_sim::checks::Invariant;
-use tcat_sim::expand::expand;
+use tcat_sim::expand::expand_for;
 use tcat_sim::export::{EVENTS_MAX, jsonl, shiviz, window};
-use tcat_sim::plan::Plan;
+use tcat_sim::plan::{Fidelity, Plan};
 use tcat_sim::run::{Finished, bug_named, run};
 use tcat_sim::shrink::shrink;
 
@@ -116,6 +116,9 @@ pub struct Which {
     /// Plant this bug, by id or number.
     #[arg(long)]
     bug: Option<String>,
+    /// Keep databases in memory (light) or on simulated disks (full), whatever the plan says.
+    #[arg(long, value_parser = fidelity)]
+    fidelity: Option<Fidelity>,
     /// Say less: no plan.
     #[arg(long)]
     quiet: bool,
@@ -127,8 +130,11 @@ pub struct Which {
 impl Which {
     pub fn plan(&self) -> Result<Plan, Failed> {
         let mut plan = match (&self.plan, self.seed) {
-            (Some(file), _) => read_plan(file)?,
-            (None, seed) => expand(seed.unwrap_or(0)),
+            (Some(file), _) => {
+                let plan = read_plan(file)?;
+                Plan { fidelity: self.fidelity.unwrap_or(plan.fidelity), ..plan }
+            }
+            (None, seed) => expand_for(seed.unwrap_or(0), self.fidelity),
         };
         if let Some(bug) = &self.bug {
             let known =
@@ -144,10 +150,29 @@ impl Which {
             (Some(file), _) => format!("--plan {}", file.display()),
             (None, seed) => format!("--seed {}", seed.unwrap_or(0)),
         };
+        let which = format!("{which}{}", fidelity_option(self.fidelity));
         match &self.bug {
             Some(bug) => format!("{which} --bug {bug}"),
             None => which,
         }
+    }
+}
+
+/// Reads the name of a fidelity.
+pub fn fidelity(text: &str) -> Result<Fidelity, String> {
+    match text {
+        "light" => Ok(Fidelity::Light),
+        "full" => Ok(Fidelity::Full),
+        _ => Err(format!("{text:?} is neither light nor full")),
+    }
+}
+
+/// The option that asks for it again.
+pub fn fidelity_option(fidelity: Option<Fidelity>) -> &'static str {
+    match fidelity {
+        None => "",
+        Some(Fidelity::Light) => " --fidelity light",
+        Some(Fidelity::Full) => " --fidelity full",
     }
 }
 
@@ -162,7 +187,8 @@ pub fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Run(which) => play(&which),
         Command::Replay { file } => {
-            play(&Which { seed: None, plan: Some(file), bug: None, quiet: false, events: false })
+            let (seed, bug, fidelity) = (None, None, None);
+            play(&Which { seed, plan: Some(file), bug, fidelity, quiet: false, events: false })
         }
         Command::Explore(options) => explore::explore(&options),
         Command::Shrink { which, seconds, invariant, out } => {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use tcat_engine::planted::{Bug, State};
 use tcat_sim::checks::{Invariant, Violation};
 use tcat_sim::classes::{CLASSES, ClassState};
-use tcat_sim::plan::Plan;
+use tcat_sim::plan::{Fidelity, Plan};
 use tcat_sim::run::Finished;
 use tcat_sim::trace::TraceEvent;
 
@@ -14,10 +14,11 @@ const EVENTS_SHOWN: usize = 40;
 /// Says what is about to be run.
 pub fn header(plan: &Plan, quiet: bool) {
     println!(
-        "tcat-sim {} seed {}: {} nodes, {}, {} items, faults: {}",
+        "tcat-sim {} seed {}: {} nodes{}, {}, {} items, faults: {}",
         env!("CARGO_PKG_VERSION"),
         plan.seed,
         plan.nodes.len(),
+        if plan.fidelity == Fidelity::Full { " with databases on disks" } else { "" },
         plan.workload,
         plan.items.len(),
         if plan.classes.is_empty() { "none".into() } else { plan.classes.join(", ") }
@@ -85,11 +86,12 @@ pub fn faults() {
     for class in &CLASSES {
         let state = match class.state {
             ClassState::On => "on".into(),
+            ClassState::Full => "on, with databases on disks".into(),
             ClassState::Waits(what) => format!("waits for {what}"),
         };
         println!("  {:22} {} [{state}]", class.name, class.what);
     }
-    let waiting = CLASSES.iter().filter(|class| class.state != ClassState::On).count();
+    let waiting = CLASSES.iter().filter(|class| matches!(class.state, ClassState::Waits(_))).count();
     println!("  {} on, {waiting} waiting\n\ninvariants", CLASSES.len() - waiting);
     for invariant in Invariant::ALL {
         match invariant.waits_for() {

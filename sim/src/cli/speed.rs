@@ -19,6 +19,9 @@ pub struct Options {
     /// How many files persons save in each second.
     #[arg(long, default_value_t = 1)]
     saves: u64,
+    /// Keep databases in memory (light) or on simulated disks (full).
+    #[arg(long, value_parser = super::fidelity)]
+    fidelity: Option<Fidelity>,
 }
 
 pub fn speed(options: &Options) -> Result<Ended, Failed> {
@@ -42,7 +45,7 @@ pub fn speed(options: &Options) -> Result<Ended, Failed> {
     let plan = Plan {
         version: PLAN_VERSION,
         seed: 1,
-        fidelity: Fidelity::Light,
+        fidelity: options.fidelity.unwrap_or(Fidelity::Light),
         workload: "steady".into(),
         classes: Vec::new(),
         nodes: vec![node; options.nodes],
