@@ -114,8 +114,7 @@ fn named(message: &Message) -> (&'static str, Vec<ItemId>) {
         }
         Message::Probe(_) => ("probe", vec![]),
         Message::Rest(_) => ("rest", vec![]),
-        #[allow(unreachable_patterns, reason = "messages to come")]
-        _ => ("message", vec![]),
+        Message::Life(_) => ("life", vec![]),
     }
 }
 

@@ -356,6 +356,47 @@ fn who_forges_a_head_or_a_sign_of_life_is_named_and_dropped_and_not_talked_to_fo
 }
 
 #[test]
+fn each_sign_of_life_is_passed_on_once_however_often_its_client_started() {
+    let mut member = Member::new();
+    let hears_nobody = Heartbeat {
+        start: 3,
+        beat: 1,
+        name: "relay".into(),
+        vector: Default::default(),
+        feed: Default::default(),
+        idle: true,
+        echo: None,
+        whole: Default::default(),
+        hears: Vec::new(),
+    };
+    member.input(Input::Message(OTHER_RELAY, Message::Heartbeat(hears_nobody)));
+    let life = |start| {
+        let (vector, whole) = Default::default();
+        let body = LifeBody { owner: OWNER, start, beat: 1, vector, whole, echoes: BTreeMap::new() };
+        Message::Life(Life::sign(&body, &PaperKeys(OWNER)).unwrap())
+    };
+    let lives = |member: &Member| {
+        member
+            .sent
+            .iter()
+            .filter(|(to, message)| *to == OTHER_RELAY && matches!(message, Message::Life(_)))
+            .count()
+    };
+    for start in 0..40 {
+        member.input(Input::Message(RELAY, life(start)));
+    }
+    let passed_on = lives(&member);
+    assert!(passed_on > 0);
+    for start in 0..40 {
+        member.input(Input::Message(RELAY, life(start)));
+    }
+    assert_eq!(lives(&member), passed_on, "what went round once must not go round again");
+    member.now_ms += 10_001;
+    member.input(Input::Message(RELAY, life(41)));
+    assert_eq!(lives(&member), passed_on + 1, "starts that nobody hears any more make room");
+}
+
+#[test]
 fn an_owner_that_is_in_no_roster_takes_no_place() {
     let owner = some_ledger();
     let mut member = Member::planted(None, &[ME, RELAY, OTHER_RELAY]);

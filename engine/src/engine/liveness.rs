@@ -30,7 +30,7 @@ pub(super) struct Beats {
 /// Signs of life that came through others.
 #[derive(Debug, Default)]
 pub(super) struct Lives {
-    /// By client and start; at most two starts of each client.
+    /// By client and start; at most [`STARTS_KEPT`] starts of each client.
     heard: BTreeMap<(ClientId, u64), Heard>,
     /// When somebody last echoed another start of our key.
     suspected_ms: Option<u64>,
@@ -43,7 +43,24 @@ struct Heard {
 }
 
 const BEATS_KEPT: usize = 256;
-const STARTS_KEPT: usize = 2;
+/// What was heard within a lease is never forgotten for something newer: signs of life of one more start than are kept
+/// would otherwise push each other out, and go round among the relays for ever.
+const STARTS_KEPT: usize = 8;
+
+impl Lives {
+    /// Whether a sign of life of this start can be remembered; starts not heard for a lease make room for it.
+    fn has_room(&mut self, owner: ClientId, start: u64, now_ms: u64, lease_ms: u64) -> bool {
+        let starts = self.heard.range((owner, 0)..=(owner, u64::MAX));
+        if self.heard.contains_key(&(owner, start)) || starts.clone().count() < STARTS_KEPT {
+            return true;
+        }
+        let oldest = starts.min_by_key(|(_, heard)| heard.at_ms).map(|(key, heard)| (*key, heard.at_ms));
+        match oldest {
+            Some((key, at_ms)) if !recent(Some(at_ms), now_ms, lease_ms) => self.heard.remove(&key).is_some(),
+            _ => false,
+        }
+    }
+}
 
 fn recent(at_ms: Option<u64>, now_ms: u64, lease_ms: u64) -> bool {
     at_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) <= lease_ms)
@@ -182,14 +199,10 @@ impl<S: Store> Engine<S> {
             self.refuse(from, "a sign of life that its client did not sign".into());
             return Ok(());
         }
-        let now_ms = self.now.mono_ms;
-        self.lives.heard.insert((owner, start), Heard { beat, at_ms: now_ms });
-        let starts = self.lives.heard.range((owner, 0)..=(owner, u64::MAX));
-        if starts.clone().count() > STARTS_KEPT
-            && let Some(oldest) = starts.min_by_key(|(_, heard)| heard.at_ms).map(|(key, _)| *key)
-        {
-            self.lives.heard.remove(&oldest);
+        if !self.lives.has_room(owner, start, self.now.mono_ms, self.config.lease_ms) {
+            return Ok(());
         }
+        self.lives.heard.insert((owner, start), Heard { beat, at_ms: self.now.mono_ms });
         match ours {
             true => self.twin_heard(&body),
             false => self.relay(from, &body, life),
