@@ -55,8 +55,6 @@ pub struct Situation<'a> {
     pub manual_import: bool,
     /// Whether the catalog shows an earlier revision than C, which we have from it (a restored catalog).
     pub behind: bool,
-    /// Whether the file was found by the first full scan of a folder that is older than the database.
-    pub in_old_root: bool,
     /// While the catalog cannot be reached: the best uncommitted copy of a live member.
     pub travelling: Option<&'a Copy>,
     /// Whether steps of our line are, or may be, in others' hands: the catalog is away, or another's copy has one.
@@ -230,8 +228,8 @@ fn stands_on(s: &Situation<'_>, theirs: &Copy, row: &CatalogRow) -> bool {
 /// Row 2.
 fn removed(s: &Situation<'_>, record: &RemovalRecord) -> Verdict {
     match s.local {
-        Local::File(l) if s.is_base(&l) => Verdict::Trash,
-        Local::File(l) if s.in_old_root && record.contents.iter().any(|c| c.same_as(&l)) => Verdict::Trash,
+        // Also what came from a member, or was saved here, before the catalog had it and lost it for good.
+        Local::File(l) if s.is_base(&l) || record.contents.iter().any(|c| c.same_as(&l)) => Verdict::Trash,
         Local::File(_) => Verdict::NewItem,
         Local::Absent | Local::Unknown => Verdict::Drop,
     }

@@ -353,7 +353,6 @@ impl<S: Store> Engine<S> {
             object_sound: row.is_none_or(|row| self.doubts.object_sound(row)),
             manual_import: self.config.manual_import,
             behind: self.restoring.is_behind(item),
-            in_old_root,
             travelling,
             line_counts: self.line_counts(item, copy)?,
         });
