@@ -152,10 +152,14 @@ impl<S: Store> Engine<S> {
         if path.folded() != to.folded() {
             self.untrack(&item, &path)?;
         }
-        // Somebody may have saved just before the file was moved.
+        // Somebody may have saved just before the file was moved. Or have given it another's name: that it is another
+        // file is what a look at it will be compared with.
         let unwritten =
             (before.size, before.mtime_ns, before.file_id) == (stat.size, stat.mtime_ns, stat.file_id);
-        let stat = if unwritten { stat } else { FileStat::default() };
+        let stat = match unwritten {
+            true => stat,
+            false => FileStat { file_id: before.file_id, ..FileStat::default() },
+        };
         self.track(&Tracked::new(item, to.clone(), stat))?;
         if !unwritten {
             self.watch.look_again(to.clone(), self.now.mono_ms);
