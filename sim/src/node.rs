@@ -6,12 +6,13 @@ use crate::plan::{Fidelity, NodePlan};
 use crate::random::Stream;
 use crate::store::{Ending, Snapshot};
 use crate::world::{Happening, NodeStore, World};
+use std::collections::BTreeMap;
 use tcat_engine::batch::{Keys, Signature};
 use tcat_engine::content::{Blake3, Content, Md5};
 use tcat_engine::engine::{Config, Engine};
 use tcat_engine::ids::{CacheId, ClientId};
 use tcat_engine::planted::Planted;
-use tcat_engine::ports::Input;
+use tcat_engine::ports::{EffectId, Input};
 
 /// A machine.
 pub(crate) struct Node {
@@ -33,8 +34,8 @@ pub(crate) struct Node {
     pub(crate) looking_until_ms: u64,
     /// Until then it does nothing at all.
     pub(crate) paused_until_ms: u64,
-    /// Effects ordered and not answered.
-    pub(crate) in_hand: u64,
+    /// Effects ordered and not answered, and whether each is of those that never end: the feed and the roster.
+    pub(crate) in_hand: BTreeMap<EffectId, bool>,
     /// It dies beside an effect: how many come before, whether just before it, and for how long.
     pub(crate) dies_at: Option<(u64, bool, u64)>,
     /// It does not start again.
@@ -60,7 +61,7 @@ impl Node {
             rested: None,
             looking_until_ms: 0,
             paused_until_ms: 0,
-            in_hand: 0,
+            in_hand: BTreeMap::new(),
             dies_at: None,
             dead: false,
             has_full_disk: false,
@@ -116,7 +117,7 @@ impl World {
         }
         let node = &mut self.nodes[n];
         node.life += 1;
-        node.in_hand = 0;
+        node.in_hand.clear();
         node.clock.boot(boot_ms);
         let config = Config {
             me: node.id,

@@ -1,5 +1,6 @@
 //! Playing a plan: from the first start to the verdict.
 
+use crate::checks::rest::PATIENCE_MS;
 use crate::checks::{Counts, Invariant, Violation, found};
 use crate::goals::Goals;
 use crate::plan::{Canary, Plan, PlanError, What};
@@ -28,15 +29,38 @@ pub struct Finished {
     pub trace: Option<Trace>,
 }
 
-/// Plays a plan. With `recorded`, every event is kept.
+/// How a plan is played.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct How {
+    /// Every event is kept.
+    pub recorded: bool,
+    /// Nothing more happens once this was violated.
+    pub until: Option<Invariant>,
+    /// How long a world may take to come to rest after faults have ended, in milliseconds of its time.
+    pub patience_ms: u64,
+}
+
+impl Default for How {
+    fn default() -> Self {
+        How { recorded: false, until: None, patience_ms: PATIENCE_MS }
+    }
+}
+
+/// Plays a plan to its end. With `recorded`, every event is kept.
 pub fn run(plan: &Plan, recorded: bool) -> Result<Finished, PlanError> {
+    play(plan, How { recorded, ..How::default() })
+}
+
+/// Plays a plan.
+pub fn play(plan: &Plan, how: How) -> Result<Finished, PlanError> {
     plan.check()?;
     let bug = match &plan.bug {
         None => None,
         Some(id) => Some(bug_named(id).ok_or_else(|| PlanError(format!("there is no planted bug {id:?}")))?),
     };
     let mut world = World::of(plan, Planted(bug));
-    world.trace = recorded.then(|| Trace::new(plan.nodes.len()));
+    world.trace = how.recorded.then(|| Trace::new(plan.nodes.len()));
+    (world.book.until, world.patience_ms) = (how.until, how.patience_ms);
     // A panic of an engine is a finding like any other; the world is only looked at afterwards.
     let played = catch_unwind(AssertUnwindSafe(|| world.play(plan)));
     if let Err(panic) = played {

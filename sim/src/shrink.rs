@@ -6,16 +6,20 @@
 use crate::checks::Invariant;
 use crate::clock::ClockPlan;
 use crate::plan::{Fidelity, Item, NodePlan, Plan, Spell, What};
-use crate::run::run;
+use crate::run::{How, play};
 use crate::world::Weather;
 
 const FAIR: Weather = Weather { loss_permille: 0, twice_permille: 0, delay_ms_max: 5 };
+
+/// A world that does not come to rest within this time mostly never does.
+const SHORT_PATIENCE_MS: u64 = 60_000;
 
 /// A plan on its way to being smaller.
 struct Shrinking<'a> {
     best: Plan,
     invariant: Invariant,
     runs: u64,
+    patience_ms: u64,
     go_on: &'a mut dyn FnMut(u64, usize) -> bool,
     stopped: bool,
 }
@@ -23,19 +27,35 @@ struct Shrinking<'a> {
 /// The smallest plan found that still violates the invariant, and how many runs it took. `go_on` is asked with the
 /// number of runs and of items left before each run, and may end the search.
 pub fn shrink(plan: &Plan, invariant: Invariant, go_on: &mut dyn FnMut(u64, usize) -> bool) -> (Plan, u64) {
-    let mut shrinking = Shrinking { best: plan.clone(), invariant, runs: 0, go_on, stopped: false };
-    loop {
-        let before = shrinking.best.clone();
-        shrinking.drop_items();
-        shrinking.make_plainer();
-        if shrinking.stopped || shrinking.best == before {
-            break;
+    let patience_ms = How::default().patience_ms;
+    let mut shrinking =
+        Shrinking { best: plan.clone(), invariant, runs: 0, patience_ms, go_on, stopped: false };
+    // What fails for ever is seen sooner; in the end the whole patience decides.
+    if shrinking.fails(plan, SHORT_PATIENCE_MS) {
+        shrinking.patience_ms = SHORT_PATIENCE_MS;
+        shrinking.search();
+        let small = shrinking.best.clone();
+        if shrinking.fails(&small, patience_ms) {
+            return (small, shrinking.runs);
         }
+        (shrinking.best, shrinking.patience_ms) = (plan.clone(), patience_ms);
     }
+    shrinking.search();
     (shrinking.best, shrinking.runs)
 }
 
 impl Shrinking<'_> {
+    fn search(&mut self) {
+        loop {
+            let before = self.best.clone();
+            self.drop_items();
+            self.make_plainer();
+            if self.stopped || self.best == before {
+                break;
+            }
+        }
+    }
+
     /// Takes a plan if it fails in the same way.
     fn try_plan(&mut self, plan: Plan) -> bool {
         if self.stopped || plan == self.best || plan.check().is_err() {
@@ -45,13 +65,18 @@ impl Shrinking<'_> {
             self.stopped = true;
             return false;
         }
-        self.runs += 1;
-        let Ok(finished) = run(&plan, false) else { return false };
-        let fails = finished.violations.iter().any(|violation| violation.invariant == self.invariant);
+        let fails = self.fails(&plan, self.patience_ms);
         if fails {
             self.best = plan;
         }
         fails
+    }
+
+    fn fails(&mut self, plan: &Plan, patience_ms: u64) -> bool {
+        self.runs += 1;
+        let how = How { recorded: false, until: Some(self.invariant), patience_ms };
+        let Ok(finished) = play(plan, how) else { return false };
+        finished.violations.iter().any(|violation| violation.invariant == self.invariant)
     }
 
     fn try_items(&mut self, items: Vec<Item>) -> bool {

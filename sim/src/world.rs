@@ -100,8 +100,10 @@ pub struct World {
     pub(crate) next_spell: u64,
     /// When faults end for good: what they have delayed comes soon after at the latest.
     pub(crate) calm_at_ms: u64,
-    /// It has been played for longer than any run should take, and stands still.
+    /// It has been played for longer than any run should take, or what was looked for is found: it stands still.
     pub(crate) is_spent: bool,
+    /// How long it may take to come to rest in the end.
+    pub(crate) patience_ms: u64,
     /// How often persons saved something.
     pub(crate) saves: u64,
     /// The number of the next content that a meddling person saves.
@@ -193,6 +195,7 @@ impl World {
             next_spell: 0,
             calm_at_ms: u64::MAX,
             is_spent: false,
+            patience_ms: crate::checks::rest::PATIENCE_MS,
             saves: 0,
             next_content: 1_000_000,
             now_ms: 1_000,
@@ -249,7 +252,7 @@ impl World {
 
     /// How many effects a node has ordered that are not answered.
     pub fn in_hand(&self, node: usize) -> u64 {
-        self.nodes[node].in_hand
+        self.nodes[node].in_hand.len() as u64
     }
 
     /// Whether a node will never start again.
@@ -304,6 +307,10 @@ impl World {
 
     /// Lets the next thing happen, if it happens before `end_ms`.
     fn step(&mut self, end_ms: u64) -> bool {
+        if self.book.is_over() {
+            self.is_spent = true;
+            return false;
+        }
         if self.planned && self.events > EVENTS_MAX {
             self.spend();
             return false;
@@ -460,8 +467,8 @@ impl World {
         self.events += 1;
         self.hash.word(self.now_ms ^ ((n as u64) << 56));
         crate::trace::hash_input(&mut self.hash, &input);
-        if let Input::Done(_, outcome) = &input {
-            self.nodes[n].in_hand = self.nodes[n].in_hand.saturating_sub(1);
+        if let Input::Done(id, outcome) = &input {
+            self.nodes[n].in_hand.remove(id);
             self.goals.outcome(outcome);
         }
         if let Some(trace) = &mut self.trace {
@@ -523,7 +530,7 @@ impl World {
                 }
                 let endless = matches!(effect, Effect::ReadFeed { .. } | Effect::VisitRoster(_));
                 self.orders += u64::from(!endless);
-                self.nodes[n].in_hand += 1;
+                self.nodes[n].in_hand.insert(id, endless);
                 let late_ms = self.slow_effects_ms(n);
                 let ms = 1 + self.streams.of(Stream::Effect, n).below(100 + late_ms);
                 self.later(ms, Happening::Runs { node: n, life, id, effect });

@@ -103,10 +103,13 @@ impl<S: Store> Engine<S> {
         // What came after our base, C at the least: an earlier content that stands there was saved by a person.
         let last = row.chain.len().saturating_sub(1);
         let after_base = base.map_or(last, |base| last.min(base + 1));
+        // A file that keeps another spelling of the name keeps it.
+        let present = entry.copy.as_ref().and_then(|copy| copy.held.as_ref()).map(|held| held.path.clone());
+        let present = present.filter(|path| path.folded() == row.cache_path.folded());
         let download = Download {
             target: ChainLink { revision: row.revision, content: row.content },
             object: row.object_name(),
-            path: row.cache_path,
+            path: present.unwrap_or(row.cache_path),
             expected: held,
             known: row.chain.iter().skip(after_base).map(|link| link.content).collect(),
             lender,

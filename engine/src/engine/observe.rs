@@ -18,7 +18,7 @@ use crate::ports::{Event, Output};
 use crate::store::{Store, Table};
 #[cfg(test)]
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Which item a path of this cache belongs to, kept under the folded path.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,6 +61,8 @@ pub(super) struct Watch {
     missed_ms: BTreeMap<ItemId, u64>,
     /// Paths that our own effects changed, and when: what was seen there before is no news.
     touched: BTreeMap<FoldedPath, u64>,
+    /// Files beside an item's file whose names are the same elsewhere: one too many each, until a person renames it.
+    twins: BTreeSet<MediaPath>,
 }
 
 /// A path to look at again.
@@ -77,6 +79,8 @@ const AGAIN_MAX: usize = 4096;
 const UNANSWERED_MAX: u32 = 4;
 /// After so many changes of our own a full scan is made, after which they need not be remembered.
 const TOUCHED_MAX: usize = 65_536;
+/// The most files that are one too many; further ones are found by every scan.
+const TWINS_MAX: usize = 65_536;
 
 impl Watch {
     pub(super) fn begin_scan(&mut self, outputs: &mut VecDeque<Output>) {
@@ -157,6 +161,11 @@ impl Watch {
     pub(super) fn is_unknown(&self, item: &ItemId) -> bool {
         self.unknown.contains_key(item)
     }
+
+    /// Whether a file that is one too many has this very name.
+    pub(super) fn is_twin(&self, path: &MediaPath) -> bool {
+        self.twins.contains(path)
+    }
 }
 
 /// What a planted defect takes a folder for that is not there.
@@ -215,6 +224,10 @@ impl<S: Store> Engine<S> {
         self.watch.scanned_ms = Some(since_ms);
         self.watch.scan_decides_ms.take_if(|decides_ms| *decides_ms <= since_ms);
         self.renames.scanned(coverage);
+        let gone = |path: &&MediaPath| coverage.presence(path) == Presence::NotSeen;
+        for path in self.watch.twins.iter().filter(gone).cloned().collect::<Vec<_>>() {
+            self.is_no_twin(&path)?;
+        }
         self.decide_crossings(coverage, since_ms)?;
         let mut from = Vec::new();
         loop {
@@ -255,6 +268,9 @@ impl<S: Store> Engine<S> {
     pub(super) fn observed(&mut self, since_ms: u64, observations: Vec<Observation>) -> Result<()> {
         for Observation { path, seen } in observations {
             self.watch.again.remove(&path);
+            if seen == Seen::Absent {
+                self.is_no_twin(&path)?;
+            }
             let tracked = self.tracked(&path)?;
             let in_hand = tracked.as_ref().is_some_and(|tracked| self.task_moves_file(&tracked.item));
             if in_hand || self.watch.is_stale(&path, since_ms) {
@@ -314,6 +330,9 @@ impl<S: Store> Engine<S> {
             }
             Some(held) if held != path && (stat.file_id == 0 || stat.file_id != tracked.stat.file_id) => {
                 // Two names that are one file on some machines. Unless the first is gone, this is one too many.
+                if self.watch.twins.len() < TWINS_MAX {
+                    self.watch.twins.insert(path.clone());
+                }
                 self.event(Event::Unreadable(
                     path,
                     format!("{held} is the same name elsewhere; rename one of them"),
@@ -340,6 +359,16 @@ impl<S: Store> Engine<S> {
         }
     }
 
+    /// The name is free again for the item whose file stands beside it.
+    fn is_no_twin(&mut self, path: &MediaPath) -> Result<()> {
+        if self.watch.twins.remove(path)
+            && let Some(tracked) = self.tracked(path)?
+        {
+            self.queue.ready(tracked.item);
+        }
+        Ok(())
+    }
+
     /// An item's file.
     pub(super) fn saw_file(
         &mut self,
@@ -349,6 +378,7 @@ impl<S: Store> Engine<S> {
         stat: FileStat,
     ) -> Result<()> {
         let item = tracked.item;
+        self.watch.twins.remove(&path);
         self.is_known_again(&item);
         self.still_there(&item)?;
         let mut entry = self.own_entry(&item)?;

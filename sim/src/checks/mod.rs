@@ -143,9 +143,16 @@ pub struct Book {
     pub violations: Vec<Violation>,
     /// A checker that never looks: the canary H3.
     pub off: Option<Invariant>,
+    /// The run is over once this was violated.
+    pub until: Option<Invariant>,
 }
 
 impl Book {
+    /// Whether what was looked for is found.
+    pub fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| self.violations.iter().any(|known| known.invariant == until))
+    }
+
     /// Writes down one check and, if it failed, what was found.
     pub fn check(&mut self, invariant: Invariant, holds: bool, found: impl FnOnce() -> Violation) {
         if self.off == Some(invariant) {
