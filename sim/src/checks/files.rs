@@ -2,6 +2,7 @@
 
 use super::{Invariant, found};
 use crate::world::World;
+use tcat_engine::catalog::RowState;
 use tcat_engine::content::Content;
 use tcat_engine::ids::ItemId;
 use tcat_engine::paths::MediaPath;
@@ -50,10 +51,18 @@ impl World {
         }
     }
 
+    /// A removal is what takes a content out of the library. A file whose content stays there under another name, on
+    /// this disk or in the catalog, is one copy too many of it: its way into trash removes nothing.
     fn check_trashed(&mut self, n: usize, path: &MediaPath, content: &Content) {
         let gone = |contents: &Vec<Content>| contents.iter().any(|gone| gone.same_as(content));
+        let stays = |at: &MediaPath, holds: &Content| at != path && holds.same_as(content);
+        let is_copy = self.folder(n).contents().into_iter().any(|(at, holds)| stays(at, holds))
+            || self
+                .catalog
+                .rows()
+                .any(|row| row.state == RowState::Active && stays(&row.cache_path, &row.content));
         // A world without a plan removes items behind the witness's back.
-        let traced = !self.planned || self.truth.removed.values().any(gone);
+        let traced = !self.planned || is_copy || self.truth.removed.values().any(gone);
         let now_ms = self.now_ms();
         self.book.check(Invariant::S10, traced, || {
             let text = format!("node {} moved {path} to trash, which nobody has removed", n + 1);

@@ -57,10 +57,12 @@ fn matter<'a>(violation: &Violation, events: &'a [TraceEvent], world: usize) -> 
     let matters = |event: &&TraceEvent| {
         let about = event.items.iter().any(|item| items.contains(item))
             || items.iter().any(|item| event.text.contains(&format!("{item:?}")));
-        let noise = matches!(event.kind, "send" | "recv" | "done" | "observed" | "scanned" | "input")
+        let carried = matches!(event.kind, "send" | "recv");
+        let noise = matches!(event.kind, "done" | "observed" | "scanned" | "input")
             || event.text.contains("ReadFeed");
         let here = nodes.is_empty() || nodes.contains(&event.node) || event.node == world;
-        event.at_ms <= violation.at_ms && (about || (!noise && here && items.is_empty()))
+        let matters = about || (!noise && here && items.is_empty());
+        event.at_ms <= violation.at_ms && !carried && matters
     };
     let mut some: Vec<_> = events.iter().filter(matters).collect();
     let skipped = some.len().saturating_sub(EVENTS_SHOWN);
