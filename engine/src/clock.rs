@@ -3,9 +3,9 @@
 //! Causality decides; a [`Label`] never does. Nothing here reads a clock: times come in as arguments.
 
 use crate::ids::ClientId;
+use crate::sorted::SortedMap;
 #[cfg(test)]
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// One life of a client's database. Time-ordered, with 20 random low bits.
@@ -66,7 +66,7 @@ impl fmt::Debug for Dot {
 /// For each client, how far its ledger is known.
 #[derive(Clone, PartialEq, Eq, Default)]
 #[cfg_attr(test, derive(Serialize, Deserialize))]
-pub struct VersionVector(BTreeMap<ClientId, Stamp>);
+pub struct VersionVector(SortedMap<ClientId, Stamp>);
 crate::coded!(struct VersionVector(_));
 
 impl VersionVector {
@@ -77,23 +77,31 @@ impl VersionVector {
 
     /// Moves `client` forward to `stamp`; never back.
     pub fn advance(&mut self, client: ClientId, stamp: Stamp) {
-        if stamp > Stamp::default() {
-            let known = self.0.entry(client).or_default();
-            *known = (*known).max(stamp);
+        match self.0.get_mut(&client) {
+            Some(known) => *known = (*known).max(stamp),
+            None if stamp > Stamp::default() => self.0.insert(client, stamp),
+            None => {}
         }
+    }
+
+    /// The same with `client` moved forward to `stamp`.
+    pub fn with(&self, client: ClientId, stamp: Stamp) -> Self {
+        let mut vector = Self(self.0.clone_with_room(1));
+        vector.advance(client, stamp);
+        vector
     }
 
     /// Moves `client` back to `stamp`, or out with the zero stamp: what it wrote later does not count any more.
     pub fn set_back(&mut self, client: &ClientId, stamp: Stamp) {
         match self.0.get_mut(client) {
             Some(known) if stamp > Stamp::default() => *known = (*known).min(stamp),
-            _ => _ = self.0.remove(client),
+            _ => self.0.remove(client),
         }
     }
 
     /// The least vector that covers both.
     pub fn merge(&mut self, other: &VersionVector) {
-        for (client, stamp) in &other.0 {
+        for (client, stamp) in other.0.iter() {
             self.advance(*client, *stamp);
         }
     }
@@ -136,7 +144,7 @@ impl FromIterator<(ClientId, Stamp)> for VersionVector {
 
 impl fmt::Debug for VersionVector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(&self.0).finish()
+        self.0.fmt(f)
     }
 }
 

@@ -175,7 +175,7 @@ impl<'a> Reader<'a> {
 
     /// The length of what follows.
     #[inline]
-    fn length(&mut self) -> Result<usize> {
+    pub(crate) fn length(&mut self) -> Result<usize> {
         usize::try_from(self.integer(8)?).map_err(|_| CodecError::of("a length beyond all memory"))
     }
 
@@ -195,6 +195,12 @@ const EIGHT_BYTES: u8 = 253;
 #[inline]
 pub fn put_variant(number: u32, to: &mut Vec<u8>) {
     put_integer(u64::from(number), to);
+}
+
+/// The length of what follows.
+#[inline]
+pub(crate) fn put_length(length: usize, to: &mut Vec<u8>) {
+    put_integer(length as u64, to);
 }
 
 #[inline]
@@ -302,7 +308,7 @@ impl Coded for i64 {
 impl Coded for String {
     #[inline]
     fn put(&self, to: &mut Vec<u8>) {
-        put_integer(self.len() as u64, to);
+        put_length(self.len(), to);
         to.extend_from_slice(self.as_bytes());
     }
     #[inline]
@@ -319,7 +325,7 @@ where
 {
     #[inline]
     fn put(&self, to: &mut Vec<u8>) {
-        put_integer(self.len() as u64, to);
+        put_length(self.len(), to);
         T::put_all(self, to);
     }
     #[inline]
@@ -389,7 +395,7 @@ where
 {
     #[inline]
     fn put(&self, to: &mut Vec<u8>) {
-        put_integer(self.len() as u64, to);
+        put_length(self.len(), to);
         for (key, value) in self {
             key.put(to);
             value.put(to);

@@ -13,9 +13,9 @@ use crate::batch::{Keys, Signature};
 use crate::clock::{Stamp, VersionVector};
 use crate::codec::{CodecError, Coded, Reader};
 use crate::ids::{ClientId, ItemId};
+use crate::sorted::SortedMap;
 #[cfg(test)]
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::collections::BTreeMap;
 use std::fmt;
 
 const LANES: usize = 1024;
@@ -62,7 +62,11 @@ impl LedgerSum {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        self.0.iter().flat_map(|lane| lane.to_le_bytes()).collect()
+        let mut bytes = vec![0; SUM_BYTES];
+        for (bytes, lane) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(self.0.iter()) {
+            *bytes = lane.to_le_bytes();
+        }
+        bytes
     }
 }
 
@@ -77,7 +81,8 @@ impl Coded for LedgerSum {
         self.bytes().put(to);
     }
     fn take(from: &mut Reader<'_>) -> Result<Self, CodecError> {
-        let bytes = Vec::<u8>::take(from)?;
+        let length = from.length()?;
+        let bytes = u8::take_all(from, length)?;
         if bytes.len() != SUM_BYTES {
             return Err(CodecError("a ledger's sum of another length".into()));
         }
@@ -166,7 +171,7 @@ crate::coded!(struct WholeAt { stamp, tag });
 /// For each client, at which head its ledger is whole.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 #[cfg_attr(test, derive(Serialize, Deserialize))]
-pub struct WholeVector(pub BTreeMap<ClientId, WholeAt>);
+pub struct WholeVector(pub SortedMap<ClientId, WholeAt>);
 crate::coded!(struct WholeVector(_));
 
 impl WholeVector {

@@ -23,5 +23,6 @@ pub mod ports;
 pub mod publishing;
 pub mod roster;
 pub mod settle;
+pub mod sorted;
 pub mod store;
 pub mod transaction;

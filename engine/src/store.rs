@@ -5,6 +5,7 @@
 
 use crate::planted::{Plants, Sound};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// The ordered maps that a store keeps. The number is part of the disk format.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -92,7 +93,8 @@ pub trait Store {
 #[derive(Clone, Debug)]
 pub struct MemoryStore<P = Sound> {
     plants: P,
-    tables: BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>,
+    /// By their number.
+    tables: Box<[BTreeMap<Vec<u8>, Vec<u8>>; Table::ALL.len()]>,
 }
 
 impl Default for MemoryStore {
@@ -104,7 +106,7 @@ impl Default for MemoryStore {
 impl<P: Plants> MemoryStore<P> {
     /// An empty store, with the planted defects of the engine over it.
     pub fn planted(plants: P) -> Self {
-        Self { plants, tables: BTreeMap::new() }
+        Self { plants, tables: Default::default() }
     }
 
     /// The same contents with other planted defects.
@@ -121,14 +123,13 @@ impl<P: Plants> Store for MemoryStore<P> {
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.tables.get(&table).and_then(|map| map.get(key)).cloned())
+        Ok(self.tables[table as usize].get(key).cloned())
     }
 
     fn range(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
-        let Some(map) = self.tables.get(&table) else { return Ok(Vec::new()) };
         let below_to = |key: &[u8]| to.is_empty() || key < to;
-        Ok(map
-            .range(from.to_vec()..)
+        Ok(self.tables[table as usize]
+            .range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
             .take_while(|(key, _)| below_to(key))
             .take(limit)
             .map(|(key, value)| (key.clone(), value.clone()))
@@ -137,7 +138,7 @@ impl<P: Plants> Store for MemoryStore<P> {
 
     fn commit(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
         for Change { table, key, value } in changes {
-            let map = self.tables.entry(table).or_default();
+            let map = &mut self.tables[table as usize];
             match value {
                 Some(value) => map.insert(key, value),
                 None => map.remove(&key),

@@ -5,24 +5,29 @@
 
 use crate::planted::{Bug, Plants};
 use crate::store::{Change, Pair, Store, StoreError, Table};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// A store and the writes not yet committed to it.
 #[derive(Debug)]
 pub struct Transaction<S> {
     store: S,
-    writes: BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
+    /// By the number of their table.
+    writes: [Writes; Table::ALL.len()],
 }
+
+type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 impl<S: Store> Transaction<S> {
     /// Nothing written yet.
     pub fn new(store: S) -> Self {
-        Self { store, writes: BTreeMap::new() }
+        Self { store, writes: Default::default() }
     }
 
     /// The value under `key`, own writes included.
     pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        match self.writes.get(&(table, key.to_vec())) {
+        match self.writes[table as usize].get(key) {
             Some(written) => Ok(written.clone()),
             None => self.store.get(table, key),
         }
@@ -30,22 +35,36 @@ impl<S: Store> Transaction<S> {
 
     /// Up to `limit` pairs with `from <= key < to` (an empty `to`: no bound), own writes included.
     pub fn range(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
-        let written: Vec<_> = self
-            .writes
-            .range((table, from.to_vec())..)
-            .take_while(|((t, key), _)| *t == table && (to.is_empty() || key.as_slice() < to))
+        let written: Vec<_> = self.writes[table as usize]
+            .range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
+            .take_while(|(key, _)| to.is_empty() || key.as_slice() < to)
             .collect();
         // Every write can hide one stored pair, so this many are enough to fill the page.
         let stored = self.store.range(table, from, to, limit.saturating_add(written.len()))?;
         if written.is_empty() {
             return Ok(stored);
         }
-        let mut merged: BTreeMap<Vec<u8>, Option<Vec<u8>>> =
-            stored.into_iter().map(|(key, value)| (key, Some(value))).collect();
-        for ((_, key), value) in written {
-            merged.insert(key.clone(), value.clone());
+        let mut merged = Vec::with_capacity(limit.min(stored.len() + written.len()));
+        let (mut stored, mut written) = (stored.into_iter().peekable(), written.into_iter().peekable());
+        while merged.len() < limit {
+            let order = match (stored.peek(), written.peek()) {
+                (Some((kept, _)), Some((key, _))) => kept.cmp(key),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => break,
+            };
+            if order == Ordering::Less {
+                merged.extend(stored.next());
+                continue;
+            }
+            if order == Ordering::Equal {
+                stored.next();
+            }
+            if let Some((key, Some(value))) = written.next() {
+                merged.push((key.clone(), value.clone()));
+            }
         }
-        Ok(merged.into_iter().filter_map(|(key, value)| Some((key, value?))).take(limit).collect())
+        Ok(merged)
     }
 
     /// All pairs whose key starts with `prefix`, `limit` at most.
@@ -55,23 +74,24 @@ impl<S: Store> Transaction<S> {
 
     /// Writes a value.
     pub fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
-        self.writes.insert((table, key), Some(value));
+        self.writes[table as usize].insert(key, Some(value));
     }
 
     /// Removes a key.
     pub fn remove(&mut self, table: Table, key: Vec<u8>) {
-        self.writes.insert((table, key), None);
+        self.writes[table as usize].insert(key, None);
     }
 
     /// Makes all writes durable; without writes it costs nothing.
     pub fn commit(&mut self) -> Result<(), StoreError> {
-        if self.writes.is_empty() {
+        if self.writes.iter().all(BTreeMap::is_empty) {
             return Ok(());
         }
-        let changes = std::mem::take(&mut self.writes)
-            .into_iter()
-            .map(|((table, key), value)| Change { table, key, value })
-            .collect();
+        let mut changes = Vec::with_capacity(self.writes.iter().map(BTreeMap::len).sum());
+        for (table, writes) in Table::ALL.into_iter().zip(&mut self.writes) {
+            let writes = std::mem::take(writes).into_iter();
+            changes.extend(writes.map(|(key, value)| Change { table, key, value }));
+        }
         self.store.commit(changes)
     }
 

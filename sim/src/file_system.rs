@@ -272,10 +272,16 @@ impl FileSystem {
     fn make_names_durable(&mut self, place: &Place) {
         self.changes += u64::from(!self.pending.is_empty());
         let key = self.key(place);
-        let is_here = |key_there: &String| folder_of(key_there) == folder_of(&key);
-        for mut change in std::mem::take(&mut self.pending) {
-            let unlinked_here = change.unlink.as_ref().is_some_and(is_here);
-            let linked_here = change.link.iter().any(|(key, _)| is_here(key));
+        let here = folder_of(&key);
+        let is_here = |key_there: &String| folder_of(key_there) == here;
+        let unlinks_here = |change: &Change| change.unlink.as_ref().is_some_and(is_here);
+        let links_here = |change: &Change| change.link.iter().any(|(key, _)| is_here(key));
+        // Changes of temporary names, which nobody syncs, come before it in a long run.
+        let first = self.pending.iter().position(|change| unlinks_here(change) || links_here(change));
+        let Some(first) = first else { return };
+        for mut change in self.pending.split_off(first) {
+            let unlinked_here = unlinks_here(&change);
+            let linked_here = links_here(&change);
             if linked_here || unlinked_here {
                 self.make_link_durable(&mut change);
             }

@@ -54,10 +54,11 @@ pub(super) struct Claiming {
     wanted_for: BTreeMap<ItemId, Scope>,
     /// When claims of others were last renewed.
     renewed_ms: BTreeMap<(ItemId, ClientId), u64>,
-    /// When a member was last live.
-    pub(super) live_ms: BTreeMap<ClientId, u64>,
-    /// Who was live at the last input.
-    pub(super) live: BTreeSet<ClientId>,
+    /// When a member that is not live was so for the last time.
+    live_ms: BTreeMap<ClientId, u64>,
+    /// Who was live at the last input, and when that was.
+    live: BTreeSet<ClientId>,
+    live_at_ms: u64,
     /// Nobody was known to hear us: until then nothing is staked, so that we come back as one who is alone, or heard.
     pub(super) unheard_until_ms: u64,
     /// Since when we listen without a gap.
@@ -105,6 +106,19 @@ pub(super) enum Turn {
 impl Claiming {
     pub(super) fn new(opened_ms: u64) -> Self {
         Self { listening_since_ms: opened_ms, ..Self::default() }
+    }
+
+    /// Whether nobody was live at the last input.
+    pub(super) fn is_alone(&self) -> bool {
+        self.live.is_empty()
+    }
+
+    /// When a member was last live, as of the last input.
+    fn live_ms(&self, client: &ClientId) -> Option<u64> {
+        match self.live.contains(client) {
+            true => Some(self.live_at_ms),
+            false => self.live_ms.get(client).copied(),
+        }
     }
 
     /// Since when a content is wanted.
@@ -256,6 +270,22 @@ impl<S: Store> Engine<S> {
         Ok(staked)
     }
 
+    /// Notes who is live now. Whether somebody is who was not at the last input.
+    pub(super) fn note_live(&mut self) -> bool {
+        let came = !self.each_live().eq(self.claiming.live.iter().copied()) && self.live_changed();
+        self.claiming.live_at_ms = self.now.mono_ms;
+        came
+    }
+
+    fn live_changed(&mut self) -> bool {
+        let (live, claiming) = (self.live(), &mut self.claiming);
+        let came = !live.is_subset(&claiming.live);
+        let gone = claiming.live.difference(&live).map(|client| (*client, claiming.live_at_ms));
+        claiming.live_ms.extend(gone);
+        claiming.live = live;
+        came
+    }
+
     /// When a claim is void unless it is renewed before; never, if it is ours.
     fn void_ms(&self, item: &ItemId, owner: &ClientId) -> u64 {
         if *owner == self.config.me {
@@ -264,7 +294,7 @@ impl<S: Store> Engine<S> {
         let came_ms = self.claiming.renewed_ms.get(&(*item, *owner)).copied().unwrap_or(0);
         let lease = Lease(self.config.lease_ms);
         // A claim of one who is not live is not renewed, whatever it writes: it may not hear what we say.
-        let live_ms = self.claiming.live_ms.get(owner).copied().unwrap_or(0);
+        let live_ms = self.claiming.live_ms(owner).unwrap_or(0);
         // What came while we did not listen may be older than it seems, but never newer.
         let came_ms = came_ms.min(live_ms).max(self.claiming.listening_since_ms);
         match self.planted(Bug::NoDriftMargin) {

@@ -138,10 +138,9 @@ impl<S: Store> Engine<S> {
             self.refuse(from, "a heartbeat beyond its bounds".into());
             return Ok(());
         }
-        let was_live = self.live().contains(&from);
+        let was_live = self.is_live(&from);
         let (now_ms, lease_ms) = (self.now.mono_ms, self.config.lease_ms);
         let was_echoed = self.peers.get(&from).is_some_and(|peer| peer.is_live(now_ms, lease_ms));
-        let (lease_ms, now_ms) = (self.config.lease_ms, self.now.mono_ms);
         let echoed = self.sent_ms(heartbeat.echo);
         self.note_echo(heartbeat.echo);
         if let Some(peer) = self.peers.get_mut(&from) {
@@ -160,11 +159,10 @@ impl<S: Store> Engine<S> {
         if heartbeat.feed > self.feed.position() {
             self.feed.hint(self.now.mono_ms);
         }
-        let vector = self.vector();
         let ahead: Vec<_> = heartbeat
             .vector
             .iter()
-            .filter(|(owner, stamp)| **owner != self.config.me && vector.get(owner) < **stamp)
+            .filter(|(owner, stamp)| **owner != self.config.me && self.known(owner) < **stamp)
             .map(|(owner, _)| *owner)
             .chain(self.better_heads(&heartbeat))
             .collect();
@@ -172,7 +170,7 @@ impl<S: Store> Engine<S> {
             if !self.is_kept_owner(&owner) {
                 continue;
             }
-            self.ask(from, owner, vector.get(&owner));
+            self.ask(from, owner, self.known(&owner));
         }
         self.prove_claims(&heartbeat.vector);
         if let Some(peer) = self.peers.get_mut(&from) {
@@ -182,7 +180,7 @@ impl<S: Store> Engine<S> {
             // It may have been away: the sooner it is echoed, the sooner both count as live for each other.
             self.beats.due_ms = self.beats.due_ms.min(self.now.mono_ms + NEWS_DELAY_MS);
         }
-        if !was_live && self.live().contains(&from) {
+        if !was_live && self.is_live(&from) {
             self.queue.wake_waiting();
         }
         Ok(())
@@ -199,7 +197,7 @@ impl<S: Store> Engine<S> {
     fn better_heads(&self, heartbeat: &Heartbeat) -> Vec<ClientId> {
         let better = |(owner, theirs): (&ClientId, &crate::heads::WholeAt)| {
             let other = theirs.stamp > self.heads.whole(owner) || self.is_other_head(owner, heartbeat);
-            (*owner != self.config.me && other && theirs.stamp >= self.vector().get(owner)).then_some(*owner)
+            (*owner != self.config.me && other && theirs.stamp >= self.known(owner)).then_some(*owner)
         };
         heartbeat.whole.0.iter().filter_map(better).collect()
     }

@@ -273,7 +273,7 @@ fn a_relay_that_leaves_out_a_batch_or_a_record_makes_no_ledger_whole_and_another
             feed: Default::default(),
             idle: true,
             echo: None,
-            whole: crate::heads::WholeVector([(OWNER, head.named())].into()),
+            whole: crate::heads::WholeVector([(OWNER, head.named())].into_iter().collect()),
             hears: Vec::new(),
         };
         member.input(Input::Message(OTHER_RELAY, Message::Heartbeat(heard)));

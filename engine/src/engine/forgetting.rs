@@ -35,9 +35,12 @@ impl Forgetting {
 
     /// A member said what it knows.
     pub(super) fn told(&mut self, client: ClientId, vector: &VersionVector, whole: &WholeVector) {
-        let told = (vector.clone(), whole.clone());
-        self.look |= self.told.get(&client) != Some(&told);
-        self.told.insert(client, told);
+        if self.told.get(&client).is_some_and(|(known, known_whole)| known == vector && known_whole == whole)
+        {
+            return;
+        }
+        self.look = true;
+        self.told.insert(client, (vector.clone(), whole.clone()));
     }
 }
 
@@ -47,14 +50,26 @@ impl<S: Store> Engine<S> {
         if !std::mem::take(&mut self.forgetting.look) {
             return Ok(());
         }
-        let Some(waited_for) = self.waited_for() else { return Ok(()) };
-        let owners: Vec<_> = self.vector().iter().map(|(owner, _)| *owner).collect();
+        if !self.roster.is_read() {
+            return Ok(());
+        }
+        let mut owners = Vec::new();
+        for (owner, _) in self.vector().iter() {
+            if self.roster.is_retired(owner) || self.first_tombstone(owner)?.is_some() {
+                owners.push(*owner);
+            }
+        }
+        if owners.is_empty() {
+            return Ok(());
+        }
+        let waited_for = self.waited_for();
         let mut budget = PER_INPUT;
         for owner in owners {
             if let Some(Standing::Retired { last }) = self.roster.standing(&owner) {
                 self.forget_retired(&owner, last, &waited_for)?;
                 continue;
             }
+            let Some(first) = self.first_tombstone(&owner)? else { continue };
             let told = |client: &ClientId| {
                 self.forgetting.told.get(client).map(|(_, whole)| whole.get(&owner)).unwrap_or_default()
             };
@@ -64,20 +79,23 @@ impl<S: Store> Engine<S> {
             if self.planted(Bug::TombstoneTooEarly) {
                 covered = ours;
             }
+            if first > covered {
+                continue;
+            }
             budget -= self.forget_tombstones(&owner, covered, budget)?;
         }
         self.forgetting.look |= budget == 0;
         Ok(())
     }
 
-    /// Every member that has to have what is forgotten, ourselves left out; none while the roster is not known.
-    fn waited_for(&self) -> Option<Vec<ClientId>> {
-        let mut members = self.roster.current()?;
+    /// Every member that has to have what is forgotten, ourselves left out.
+    fn waited_for(&self) -> Vec<ClientId> {
+        let mut members = self.roster.current().unwrap_or_default();
         if self.planted(Bug::RetiredCounted) {
             members.extend(self.roster.retired());
         }
         members.retain(|client| *client != self.config.me);
-        Some(members)
+        members
     }
 
     fn forget_tombstones(&mut self, owner: &ClientId, covered: Stamp, limit: usize) -> Result<usize> {

@@ -41,6 +41,9 @@ pub(super) struct Heads {
     changed: BTreeSet<ClientId>,
     /// Counters that we left out, newest last: what is signed with one of them was signed by a life that we lost.
     gaps: Vec<Gap>,
+    /// The first tombstone of each ledger that was looked for, as the store has it. Of one that is not in here, nothing
+    /// is known.
+    first_tombstone: BTreeMap<ClientId, Option<Stamp>>,
     /// How far the counter of our next write is beyond that of our last.
     pub(super) next_gap: u64,
 }
@@ -119,8 +122,11 @@ impl Heads {
 
     /// What the ledger adds up to here, without `dropped`.
     pub(super) fn digest_without(&self, owner: &ClientId, dropped: &[(ItemId, Stamp, Vec<u8>)]) -> [u8; 32] {
-        let whole = self.ledgers.get(owner).cloned().unwrap_or_default();
-        let mut sum = whole.sum;
+        let Some(whole) = self.ledgers.get(owner) else { return LedgerSum::default().digest() };
+        if dropped.is_empty() {
+            return whole.sum.digest();
+        }
+        let mut sum = whole.sum.clone();
         for (item, stamp, bytes) in
             dropped.iter().filter(|(_, stamp, bytes)| stamp.incarnation == whole.incarnation && counts(bytes))
         {
@@ -132,6 +138,7 @@ impl Heads {
     /// Nothing is kept of this ledger any more.
     pub(super) fn forget(&mut self, owner: &ClientId) {
         self.ledgers.remove(owner);
+        self.first_tombstone.remove(owner);
         self.changed.insert(*owner);
     }
 
@@ -168,6 +175,9 @@ impl<S: Store> Engine<S> {
     pub(super) fn count_in(&mut self, owner: &ClientId, item: &ItemId, stamp: Stamp, bytes: &[u8]) {
         if !counts(bytes) {
             self.tx.put(Table::Meta, stamp_meta_key(owner, stamp), item.0.to_vec());
+            if let Some(first) = self.heads.first_tombstone.get_mut(owner) {
+                *first = Some(first.map_or(stamp, |first| first.min(stamp)));
+            }
             self.forgetting.look_again();
             return;
         }
@@ -181,12 +191,42 @@ impl<S: Store> Engine<S> {
     pub(super) fn count_out(&mut self, owner: &ClientId, item: &ItemId, stamp: Stamp, bytes: &[u8]) {
         if !counts(bytes) {
             self.tx.remove(Table::Meta, stamp_meta_key(owner, stamp));
+            if self.heads.first_tombstone.get(owner) == Some(&Some(stamp)) {
+                self.heads.first_tombstone.remove(owner);
+            }
             return;
         }
         let whole = self.heads.ledger(owner);
         if stamp.incarnation == whole.incarnation {
             whole.sum.remove(item, stamp, bytes);
         }
+    }
+
+    /// The first of the owner's tombstones that are noted to be forgotten.
+    pub(super) fn first_tombstone(&mut self, owner: &ClientId) -> Result<Option<Stamp>> {
+        if let Some(first) = self.heads.first_tombstone.get(owner) {
+            return Ok(*first);
+        }
+        let first = self.stored_first_tombstone(owner)?;
+        self.heads.first_tombstone.insert(*owner, first);
+        Ok(first)
+    }
+
+    fn stored_first_tombstone(&self, owner: &ClientId) -> Result<Option<Stamp>> {
+        let prefix = [&b"tombstone "[..], &owner.0].concat();
+        let page = self.tx.prefixed(Table::Meta, &prefix, 1)?;
+        Ok(page.first().and_then(|(key, _)| read_stamp(key.get(prefix.len()..)?)))
+    }
+
+    /// Whether the store has the first tombstones that we remember: looked at after every input of a debug build, so by
+    /// all tests and all runs of the simulator in them.
+    pub(super) fn first_tombstones_are_as_stored(&self) -> Result<bool> {
+        for (owner, first) in &self.heads.first_tombstone {
+            if self.stored_first_tombstone(owner)? != *first {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// From now on the owner's entries of this incarnation are what adds up, if it is a later one.

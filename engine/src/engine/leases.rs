@@ -177,15 +177,12 @@ impl<S: Store> Engine<S> {
         let tasks = &self.tasks;
         self.claiming.work.retain(|item, _| tasks.contains_key(item));
         let contested = self.take_contested();
-        let (live, now_ms) = (self.live(), self.now.mono_ms);
         // Claims of one who has just become live stand again.
-        let come_back = !live.is_subset(&self.claiming.live);
-        self.claiming.live_ms.extend(live.iter().map(|client| (*client, now_ms)));
-        self.claiming.live.clone_from(&live);
+        let come_back = self.note_live();
         if self.claiming.work.is_empty() {
             return Ok(());
         }
-        let alone = live.is_empty();
+        let alone = self.claiming.is_alone();
         let items: Vec<_> = self.claiming.work.keys().copied().collect();
         for item in items {
             let judge = come_back

@@ -82,9 +82,13 @@ impl<S: Store> Engine<S> {
 
     /// How far we know every ledger, ours included.
     pub(super) fn vector(&self) -> VersionVector {
-        let mut vector = self.ledgers.myself.vector.clone();
-        vector.advance(self.config.me, self.ledgers.myself.stamp);
-        vector
+        self.ledgers.myself.vector.with(self.config.me, self.ledgers.myself.stamp)
+    }
+
+    /// How far we know one ledger, as [`Engine::vector`] has it.
+    pub(super) fn known(&self, owner: &ClientId) -> Stamp {
+        let known = self.ledgers.myself.vector.get(owner);
+        if *owner == self.config.me { known.max(self.ledgers.myself.stamp) } else { known }
     }
 
     /// The dot that the next entry of ours to be staged for `item` gets.
@@ -446,7 +450,7 @@ impl<S: Store> Engine<S> {
         page.more |= page.batches.len() == 64;
         page.through = page.batches.last().map_or(after, Batch::last_stamp).max(after);
         // Where we are not whole we say no more than the batches prove.
-        let whole = self.heads.head(&owner).filter(|head| head.stamp == self.vector().get(&owner));
+        let whole = self.heads.head(&owner).filter(|head| head.stamp == self.known(&owner));
         if let (false, Some(head)) = (page.more, whole.filter(|head| head.stamp >= page.through)) {
             (page.through, page.head) = (head.stamp, Some(*head));
         }

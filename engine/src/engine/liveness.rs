@@ -69,13 +69,24 @@ fn recent(at_ms: Option<u64>, now_ms: u64, lease_ms: u64) -> bool {
 impl<S: Store> Engine<S> {
     /// Members that are live: heard within the lease, and hearing us; their word counts.
     pub(super) fn live(&self) -> BTreeSet<ClientId> {
+        self.each_live().collect()
+    }
+
+    /// The same one by one, in order.
+    pub(super) fn each_live(&self) -> impl Iterator<Item = ClientId> {
+        let counted = |(client, peer): &(&ClientId, &Peer)| self.counts_as_live(client, peer);
+        self.peers.iter().filter(counted).map(|(client, _)| *client)
+    }
+
+    /// Whether one member is.
+    pub(super) fn is_live(&self, client: &ClientId) -> bool {
+        self.peers.get(client).is_some_and(|peer| self.counts_as_live(client, peer))
+    }
+
+    fn counts_as_live(&self, client: &ClientId, peer: &Peer) -> bool {
         let (now_ms, lease_ms) = (self.now.mono_ms, self.config.lease_ms);
-        let live = |peer: &Peer| {
-            let deaf_too = self.planted(Bug::DeafThief) && recent(peer.heard_ms, now_ms, lease_ms);
-            deaf_too || peer.is_live(now_ms, lease_ms)
-        };
-        let counted = |(client, peer): &(&ClientId, &Peer)| live(peer) && self.roster.is_counted(client);
-        self.peers.iter().filter(counted).map(|(client, _)| *client).collect()
+        let deaf_too = self.planted(Bug::DeafThief) && recent(peer.heard_ms, now_ms, lease_ms);
+        (deaf_too || peer.is_live(now_ms, lease_ms)) && self.roster.is_counted(client)
     }
 
     /// Live members that can be talked to without a relay.
@@ -238,7 +249,7 @@ impl<S: Store> Engine<S> {
             }
         }
         self.forgetting.told(owner, &body.vector, &body.whole);
-        let was_live = self.live().contains(&owner);
+        let was_live = self.is_live(&owner);
         let echoed = self.sent_ms(body.echoes.get(&self.config.me).copied());
         if self.peers.len() >= CLIENTS_MAX && !self.peers.contains_key(&owner) {
             return;
@@ -247,7 +258,7 @@ impl<S: Store> Engine<S> {
         peer.relayed = true;
         peer.heard_ms = Some(now_ms);
         peer.echoed_ms = peer.echoed_ms.max(echoed);
-        if !was_live && self.live().contains(&owner) {
+        if !was_live && self.is_live(&owner) {
             self.queue.wake_waiting();
         }
     }

@@ -302,6 +302,7 @@ impl<S: Store> Engine<S> {
         self.answer_probes();
         self.save_heads()?;
         self.tx.commit()?;
+        debug_assert!(self.first_tombstones_are_as_stored()?);
         let wake_at_ms = self.next_wake_ms();
         self.outputs.push_back(Output::WakeAt(wake_at_ms));
         Ok(())

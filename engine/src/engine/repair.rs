@@ -53,7 +53,7 @@ impl<S: Store> Engine<S> {
         {
             return;
         }
-        let next = Stamp { counter: 0, ..self.vector().get(&owner) };
+        let next = Stamp { counter: 0, ..self.known(&owner) };
         let repair = Repair { from, next, asked_ms: now_ms, dropped: BTreeSet::new() };
         self.repairs.under_way.insert(owner, repair);
         self.outputs.push_back(Output::Send(from, Message::Fetch(Fetch { owner, after: next })));
@@ -62,7 +62,7 @@ impl<S: Store> Engine<S> {
     /// Whether a page is the one that a repair waits for.
     pub(super) fn repairs_with(&self, from: ClientId, page: &Page) -> bool {
         let repair = self.repairs.under_way.get(&page.owner);
-        let of_life = page.through.incarnation == self.vector().get(&page.owner).incarnation;
+        let of_life = page.through.incarnation == self.known(&page.owner).incarnation;
         of_life && repair.is_some_and(|repair| repair.from == from && repair.next == page.after)
     }
 
@@ -71,7 +71,7 @@ impl<S: Store> Engine<S> {
         let owner = page.owner;
         let has: BTreeSet<_> = page.batches.iter().flat_map(Batch::records).map(|(stamp, _)| stamp).collect();
         let after = Stamp { counter: page.after.counter.saturating_add(1), ..page.after };
-        let have = self.vector().get(&owner);
+        let have = self.known(&owner);
         let mut dropped = Vec::new();
         self.each_entry(&owner, after, page.through.min(have), |_, _, stamp, _| {
             if !has.contains(&stamp) {
@@ -92,7 +92,7 @@ impl<S: Store> Engine<S> {
                 self.outputs.push_back(Output::Send(from, Message::Fetch(fetch)));
                 return Ok(());
             }
-            Some(head) if head.stamp == self.vector().get(&owner) => {
+            Some(head) if head.stamp == self.known(&owner) => {
                 return self.end_repair(from, page, head);
             }
             // We know more by now than this member has: compared when it has that too.

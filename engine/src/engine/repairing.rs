@@ -43,7 +43,7 @@ impl<S: Store> Engine<S> {
             return Ok(false);
         }
         let holds = |entry: &OwnedEntry| entry.owner() == owner && entry.entry.held_content().is_some();
-        if self.live().contains(&owner) && self.entries(item)?.iter().any(holds) {
+        if self.is_live(&owner) && self.entries(item)?.iter().any(holds) {
             self.doubts.ownerless_ms.remove(item);
             return Ok(true);
         }

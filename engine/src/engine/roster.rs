@@ -59,6 +59,11 @@ impl Roster {
         self.members.as_ref()?.get(client).copied()
     }
 
+    /// Whether it is known who belongs to the workgroup.
+    pub(super) fn is_read(&self) -> bool {
+        self.members.is_some()
+    }
+
     pub(super) fn was_visited(&self) -> bool {
         self.visited
     }
