@@ -76,9 +76,15 @@ impl<S: Store> Engine<S> {
         believed && nothing_to_do && self.watch.is_known() && self.watch.is_quiet()
     }
 
-    /// The same, and both folder and catalog were looked at since.
+    /// The same, and both folder and catalog were looked at since, and what live members say of themselves is whole here:
+    /// a ledger that does not add up is about to be repaired.
     fn rests_since(&self, ms: u64) -> bool {
-        self.watch.scanned_since(ms) && self.feed.head_read_since(ms) && self.is_at_rest()
+        self.watch.scanned_since(ms) && self.feed.head_read_since(ms) && self.is_at_rest() && self.is_proved()
+    }
+
+    fn is_proved(&self) -> bool {
+        let known = self.vector();
+        self.live().iter().all(|owner| self.heads.whole(owner) == known.get(owner))
     }
 
     pub(super) fn wait_begins(&mut self, id: u64) {

@@ -12,10 +12,9 @@ use tcat_engine::ports::Event;
 const PARKED_MS: u64 = 330_000;
 /// Within this time everything that can be done is done.
 pub const PATIENCE_MS: u64 = 600_000;
-/// The roster is visited once a minute, and what a visit brings, forgetting among it, is said to others.
-const ROSTER_MS: u64 = 65_000;
-/// How long a world at rest is watched for things that it should not do.
-const QUIET_MS: u64 = 45_000;
+/// How long a world at rest is watched for things that it should not do. The roster is visited once a minute, so all
+/// that a visit brings comes within this time too.
+const QUIET_MS: u64 = 110_000;
 
 /// What goes on without end is not in here: anything that changes in a world at rest is unrest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,7 +44,6 @@ impl World {
             self.book.check(Invariant::L4, true, || found(0, &[], &[], String::new()));
         }
         self.check_rest(&core);
-        self.run_for(ROSTER_MS);
         let before = self.unrest();
         self.run_for(QUIET_MS);
         if self.is_spent {
