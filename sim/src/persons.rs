@@ -133,6 +133,8 @@ impl World {
         let contents: Vec<_> = row.chain.iter().map(|link| link.content).collect();
         self.truth.removed.insert(row.item, contents.clone());
         self.catalog.remove(&row.item);
+        let held = |content: &&Content| self.catalog.rows().any(|row| row.chain_holds(content));
+        self.truth.moved.extend(contents.iter().filter(held).copied().collect::<Vec<_>>());
         // What the person removed on purpose is not lost when it is gone; the trash keeps it for a while.
         let removed = |content: &Content| contents.iter().any(|gone| gone.same_as(content));
         self.saved.retain(|(_, saved)| !removed(saved));

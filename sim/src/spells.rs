@@ -108,10 +108,10 @@ impl World {
             Strike::Disk { node, trouble, passes } => self.arm_disk(node, trouble, passes),
             Strike::Pause { node, for_ms } => {
                 self.note(node, "pause", || format!("{for_ms} ms"));
-                // One that falls into another never ends it sooner: what waits for it would overtake itself.
-                let until_ms = (self.now_ms() + for_ms).min(self.calm_at_ms);
-                let paused_until_ms = &mut self.nodes[node].paused_until_ms;
-                *paused_until_ms = until_ms.max(*paused_until_ms);
+                // One that falls into another is part of it: what waits for its end must not overtake itself.
+                if self.nodes[node].paused_until_ms <= self.now_ms() {
+                    self.nodes[node].paused_until_ms = (self.now_ms() + for_ms).min(self.calm_at_ms);
+                }
             }
             Strike::StepClock { node, by_ms } => {
                 self.note(node, "clock", || format!("{by_ms} ms"));

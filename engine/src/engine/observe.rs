@@ -378,7 +378,6 @@ impl<S: Store> Engine<S> {
         stat: FileStat,
     ) -> Result<()> {
         let item = tracked.item;
-        self.watch.twins.remove(&path);
         self.is_known_again(&item);
         self.still_there(&item)?;
         let mut entry = self.own_entry(&item)?;
@@ -535,6 +534,7 @@ impl<S: Store> Engine<S> {
             // What is seen there from now on says nothing of the one that had it.
             self.is_known_at(&before.item, &before.path);
         }
+        self.watch.twins.remove(&tracked.path);
         let key = tracked.path.folded().0.into_bytes();
         self.tx.put(Table::Paths, key, codec::encode(tracked)?);
         Ok(())

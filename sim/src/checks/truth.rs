@@ -18,7 +18,8 @@ pub struct Truth {
     pub fences: BTreeMap<ItemId, u64>,
     /// How far each node's own ledger was told to others.
     pub told: BTreeMap<usize, Stamp>,
-    /// Contents that a person moved to another name: an item that is removed afterwards does not take them along.
+    /// Contents that a person moved to another name, or that another item has: an item that is removed afterwards does not
+    /// take them along.
     pub moved: BTreeSet<Content>,
     /// Every content that a person ever saved, given up since or not: it may travel before the catalog has it.
     pub saved: BTreeSet<Content>,
