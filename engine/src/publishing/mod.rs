@@ -30,7 +30,9 @@ pub use journal::{Journal, JournalError, MoveJournal, PublishJournal, Role, Stem
 pub use keeping::Kept;
 pub use moves::{MoveFile, MoveThrough, Moved, SetAside, SetAsideEnd};
 pub use publish::{Publish, Published};
-pub use recover::{Finish, Recovered, SecondName, Unexplained, journals_of, second_names_of, unexplained_of};
+pub use recover::{
+    Finish, NamesDurable, Recovered, SecondName, Unexplained, journals_of, second_names_of, unexplained_of,
+};
 pub use steps::{Act, Failure, Machine, Next, Step};
 pub use trash::{KeepChanged, KeptChanged, Restore, Restored, Trash, TrashEnd, looks_written};
 

@@ -6,7 +6,7 @@
 //! Recovering twice does nothing more, and a crash in the middle of recovering is recovered from like any other.
 //!
 //! The order matters: first the journals ([`journals_of`]), then what none of them explains ([`unexplained_of`]), then
-//! second names of partials ([`second_names_of`]).
+//! second names of partials ([`second_names_of`]), then every folder's names ([`NamesDurable`]).
 
 use super::journal::{Journal, JournalError, PublishJournal, Role, Stem};
 use super::keeping::{free_in_trash, to_trash};
@@ -286,5 +286,21 @@ impl Act for SecondName {
             Some(looked) if looked.links > 1 => steps.remove(&self.name, "second name removed"),
             _ => Ok(()),
         }
+    }
+}
+
+/// What can be seen in a folder is made durable. A process that was killed may have left names that it had not synced
+/// yet, a placed file's among them; the next one believes what it sees and tells others of it.
+#[derive(Clone, Debug)]
+pub struct NamesDurable {
+    /// Any name in the folder, whether or not something has it.
+    pub place: Place,
+}
+
+impl Act for NamesDurable {
+    type End = ();
+
+    fn run<P: Plants>(&self, steps: &mut Steps<'_, P>) -> Run<()> {
+        steps.sync_folder(&self.place, "names durable")
     }
 }

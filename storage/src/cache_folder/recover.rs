@@ -5,9 +5,11 @@
 
 use super::{CacheFolder, FolderError};
 use std::path::PathBuf;
+use tcat_engine::paths::MediaPath;
 pub use tcat_engine::publishing::Recovered;
 use tcat_engine::publishing::{
-    Answer, Finish, Journal, Primitive, Role, Stem, journals_of, second_names_of, unexplained_of,
+    Answer, Finish, Journal, NamesDurable, Place, Primitive, Role, Stem, journals_of, second_names_of,
+    unexplained_of,
 };
 
 impl CacheFolder {
@@ -37,7 +39,34 @@ impl CacheFolder {
         for second_name in second_names_of(&names) {
             self.act(second_name)?;
         }
+        for place in self.folders() {
+            // One that cannot be synced now is as safe as it was before.
+            if let Err(stopped @ FolderError::Stopped(_)) = self.act(NamesDurable { place }) {
+                return Err(stopped);
+            }
+        }
         Ok(report)
+    }
+
+    /// A name in each folder in which there can be files of ours. Links are not followed.
+    fn folders(&self) -> Vec<Place> {
+        let (mut places, mut open) = (Vec::new(), vec![String::new()]);
+        while let Some(folder) = open.pop() {
+            let below = |name: &str| match folder.as_str() {
+                "" => name.to_owned(),
+                folder => format!("{folder}/{name}"),
+            };
+            places.extend(MediaPath::parse(&below("any")).map(Place::Media));
+            let Ok(entries) = std::fs::read_dir(self.root.join(&folder)) else { continue };
+            for entry in entries.flatten() {
+                let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                match entry.file_name().to_str() {
+                    Some(name) if is_folder && name != super::OWN_FOLDER => open.push(below(name)),
+                    _ => {}
+                }
+            }
+        }
+        places
     }
 
     /// Does what a journal asks for, while nobody else works on its paths.
