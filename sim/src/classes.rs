@@ -39,7 +39,11 @@ const fn waits(name: &'static str, what: &'static str, on: &'static str) -> Clas
 }
 
 /// All of them, in the order of their names.
-pub const CLASSES: [Class; 47] = [
+pub const CLASSES: [Class; 49] = [
+    on(
+        "between-steps",
+        "what is done in a folder takes time: a node dies, or a person comes, between two primitives",
+    ),
     on(
         "catalog-answer-late",
         "the catalog applies what it said had failed, later, after a retry or another's commit",
@@ -98,6 +102,7 @@ pub const CLASSES: [Class; 47] = [
         "objects that are put again (engine/catalog)",
     ),
     on("pause", "a process stands still, longer than a lease, and goes on"),
+    on("plain-root", "a folder has no atomic exchange of two names"),
     waits(
         "restore",
         "a node's database comes back from an earlier time",
@@ -105,11 +110,7 @@ pub const CLASSES: [Class; 47] = [
     ),
     on("rot", "a file's bytes change though nobody writes"),
     waits("shared-cache", "two nodes work on one folder", "shared caches (engine/lines)"),
-    waits(
-        "trash-written",
-        "an editor goes on writing into a file in trash",
-        "trash that is scanned (storage/publish)",
-    ),
+    on("trash-written", "a program goes on writing into a file that it has open, in trash too"),
     on("unmounted", "the media folder is away, and the storage says so"),
     waits(
         "unmounted-empty",

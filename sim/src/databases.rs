@@ -86,7 +86,7 @@ impl World {
         let chance = self.streams.of(Stream::Disk, n);
         self.nodes[n].store.end(how, chance);
         if how == Ending::PowerCut {
-            self.home(n).crash();
+            self.cut_folder(n);
         }
         let life = self.nodes[n].life;
         self.later(down_ms, Happening::Start { node: n, life });

@@ -59,6 +59,7 @@ pub fn expand_of(seed: u64, fidelity: Fidelity) -> Plan {
         items: Vec::new(),
         calm_ms: 0,
         dead: Vec::new(),
+        plain_roots: Vec::new(),
         unrecoverable: false,
         bug: None,
         canary: None,
@@ -98,6 +99,7 @@ fn arm(plan: &mut Plan, class: &str, busy_ms: u64, random: &mut Random) {
             plan.dead = if dead.len() < nodes { dead } else { Vec::new() };
         }
         "kill" => kill_instead(plan, random),
+        "plain-root" => plan.plain_roots = (0..plan.nodes.len()).filter(|_| random.permille(600)).collect(),
         _ if class.starts_with("net-") || class == "frames-short" || class == "discovery-flap" => {
             arm_network(plan, class, busy_ms, random);
         }
@@ -209,6 +211,7 @@ fn arm_node(plan: &mut Plan, class: &str, node: usize, busy_ms: u64, random: &mu
         "catalog-answer-late" => {
             effects(plan, &[Site::Create, Site::Commit, Site::Intend], Mishap::AppliedLate, random);
         }
+        "between-steps" => between_steps(plan, node, busy_ms, random),
         "catalog-answer-lost" => effects(plan, &FAR, Mishap::AnswerLost, random),
         "catalog-fails" => effects(plan, &FAR, Mishap::Fails, random),
         "catalog-stale" => effects(plan, &[Site::ReadFeed], Mishap::Stale, random),
@@ -258,6 +261,7 @@ fn arm_node(plan: &mut Plan, class: &str, node: usize, busy_ms: u64, random: &mu
         "meddling" => spell(plan, at_ms, for_ms, Spell::Meddling { node, permille: permille / 2 }),
         "pause" => strike(plan, at_ms, Strike::Pause { node, for_ms: random.between(100, 30_000) }),
         "rot" => workload::rot(plan, node, at_ms, random),
+        "trash-written" => workload::open_files(plan, node, random),
         "unmounted" => spell(plan, at_ms, for_ms, Spell::Unmounted { node }),
         "watcher-blind" => spell(plan, at_ms, for_ms, Spell::BlindWatcher { node }),
         "wipe" => {
@@ -272,6 +276,23 @@ fn arm_node(plan: &mut Plan, class: &str, node: usize, busy_ms: u64, random: &mu
             strike(plan, at_ms + for_ms, Strike::Restore { node, down_ms });
         }
         _ => {}
+    }
+}
+
+/// What a node does in its folder takes its time, it dies in the middle, and persons come in the middle.
+fn between_steps(plan: &mut Plan, node: usize, busy_ms: u64, random: &mut Random) {
+    let at_ms = random.below(busy_ms);
+    let for_ms = random.between(2_000, busy_ms + 4_000);
+    let late_ms = [10, 100, 600][random.below(3) as usize];
+    spell(plan, at_ms, for_ms, Spell::SlowSteps { node, late_ms });
+    if random.permille(500) {
+        let permille = random.between(50, 500);
+        spell(plan, at_ms, for_ms, Spell::Meddling { node, permille });
+    }
+    for _ in 0..random.below(5) {
+        let (at_ms, _) = when(busy_ms, random);
+        let (skip, kill, down_ms) = (random.below(24), random.permille(300), random.between(10, 5_000));
+        strike(plan, at_ms, Strike::DieBetweenSteps { node, skip, kill, down_ms });
     }
 }
 

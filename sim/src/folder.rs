@@ -11,11 +11,11 @@ use tcat_engine::content::Content;
 use tcat_engine::observation::{Coverage, FileStat, Observation, Presence, Seen};
 use tcat_engine::paths::MediaPath;
 use tcat_engine::planted::{Plants, Sound};
-use tcat_engine::ports::{Outcome, Publish};
+use tcat_engine::ports::{Effect, Outcome, Publish};
 use tcat_engine::publishing::{
     self, Abilities, Act, Answer, Failure, Finish, KeepChanged, Kept, KeptChanged, Machine, MoveFile, Moved,
-    Next, Place, Published, Recovered, SetAside, SetAsideEnd, Step, Trash, TrashEnd, TrashPlace, journals_of,
-    looks_written, partial_name, second_names_of, unexplained_of,
+    NamesDurable, Next, Place, Published, Recovered, SetAside, SetAsideEnd, Step, Trash, TrashEnd,
+    TrashPlace, journals_of, looks_written, partial_name, second_names_of, unexplained_of,
 };
 
 /// What a real disk of today can do.
@@ -186,6 +186,17 @@ impl<P: Plants> Folder<P> {
         self.work(work)
     }
 
+    /// What an effect does here, not yet begun; none of an effect that does nothing here step by step.
+    pub fn begin(&self, effect: &Effect) -> Option<Work<P>> {
+        Some(match effect {
+            Effect::Publish(publish) => self.begin_publish(publish),
+            Effect::Trash { path, content } => self.begin_trash(path, content),
+            Effect::SetAside { path, content, to } => self.begin_set_aside(path, content, to),
+            Effect::Move { path, to } => self.begin_move(path, to),
+            _ => return None,
+        })
+    }
+
     /// A publication, not yet begun.
     pub fn begin_publish(&self, publish: &Publish) -> Work<P> {
         let act = publishing::Publish {
@@ -275,12 +286,11 @@ impl<P: Plants> Folder<P> {
         self.trashed.insert(kept.place.clone(), (content, kept.stat));
     }
 
-    /// The node's process ends and its machine loses its power; then it starts again and recovers.
-    pub fn crash(&mut self) {
+    /// The node's machine loses its power: of what was not durable anything may be left.
+    pub fn lose_power(&mut self) {
         self.crashes += 1;
         let mut random = Random::new(self.crashes);
         self.disk.crash(&mut |options| random.below(options as u64) as usize);
-        self.recover();
     }
 
     /// Finishes what a crash interrupted, as a node does when it starts.
@@ -318,11 +328,16 @@ impl<P: Plants> Folder<P> {
             // What fails is tried again at the next start.
             let _ = self.run_some(second_name);
         }
+        let media: Vec<MediaPath> = self.disk.media().map(|(path, _)| path.clone()).collect();
+        for path in media {
+            let _ = self.run_some(NamesDurable { place: Place::Media(path) });
+        }
         report
     }
 
-    /// Looks at what is in trash: what was written there is kept beside the path that it had. Returns where.
-    pub fn scan_trash(&mut self) -> Vec<MediaPath> {
+    /// Looks at what is in trash: what was written there is kept beside the path that it had. Returns that path,
+    /// and where it is now.
+    pub fn scan_trash(&mut self) -> Vec<(MediaPath, MediaPath)> {
         let places: Vec<TrashPlace> = self.disk.trash().map(|(place, _)| place.clone()).collect();
         let mut kept_as = Vec::new();
         for place in places {
@@ -339,7 +354,7 @@ impl<P: Plants> Folder<P> {
                 quiet_ms: 2000,
             };
             match self.run(act) {
-                Ok(KeptChanged::KeptAs(path)) => kept_as.push(path),
+                Ok(KeptChanged::KeptAs(beside)) => kept_as.push((place.path.clone(), beside)),
                 Ok(KeptChanged::Unchanged(stat)) => {
                     if let Some((_, remembered)) = self.trashed.get_mut(&place) {
                         *remembered = stat;

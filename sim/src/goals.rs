@@ -5,7 +5,7 @@ use tcat_engine::catalog::{Committed, Created, Refusal};
 use tcat_engine::ports::{Effect, Event, Outcome};
 
 /// The names of all goals.
-pub const GOALS: [&str; 32] = [
+pub const GOALS: [&str; 36] = [
     "answer-adopted",
     "answer-changed",
     "answer-corrupt",
@@ -26,15 +26,19 @@ pub const GOALS: [&str; 32] = [
     "crash-beside-move",
     "crash-beside-publish",
     "crash-beside-put",
+    "crash-between-steps",
     "failing",
     "fetched-from-cloud",
     "fetched-from-member",
     "imported",
+    "kept-by-recovery",
+    "kept-from-trash",
     "new-incarnation",
     "parked",
     "renamed",
     "restored",
     "scan-failed",
+    "stepped",
     "trashed",
     "unreadable",
     "uploaded",

@@ -1,9 +1,10 @@
 //! One simulated machine: its engine, database, folder and clocks; how it starts, dies and comes back.
 
 use crate::clock::Clock;
-use crate::folder::Folder;
+use crate::folder::{FULL, Folder};
 use crate::plan::{Fidelity, NodePlan};
 use crate::random::Stream;
+use crate::stepping::Steps;
 use crate::store::{Ending, Snapshot};
 use crate::world::{Happening, NodeStore, World};
 use std::collections::BTreeMap;
@@ -21,7 +22,9 @@ pub(crate) struct Node {
     pub(crate) engine: Option<Engine<NodeStore>>,
     /// What survived the crash.
     pub(crate) store: NodeStore,
-    pub(crate) folder: Folder,
+    pub(crate) folder: Folder<Planted>,
+    /// What it has under way there.
+    pub(crate) steps: Steps,
     /// Whose folder is its cache: its own, or that of the node with which it shares it.
     pub(crate) home: usize,
     pub(crate) clock: Clock,
@@ -54,7 +57,8 @@ impl Node {
             plan,
             engine: None,
             store: NodeStore::closed(bug, fidelity),
-            folder: Folder::default(),
+            folder: Folder::new(FULL, bug),
+            steps: Steps::default(),
             home: n,
             life: 0,
             wake_ms: u64::MAX,
@@ -115,6 +119,7 @@ impl World {
         if self.nodes[n].dead || self.nodes[n].engine.is_some() || !self.open_store(n) {
             return;
         }
+        let kept = self.recover_folder(n);
         let node = &mut self.nodes[n];
         node.life += 1;
         node.in_hand.clear();
@@ -152,6 +157,7 @@ impl World {
         self.note(n, "start", String::new);
         self.check_start(n);
         self.drain(n);
+        self.begin_watching_trash(n, kept);
         for other in 0..self.nodes.len() {
             if other != n {
                 self.meet(n, other);
@@ -187,10 +193,7 @@ impl World {
         node.wake_ms = u64::MAX;
         node.paused_until_ms = 0;
         node.dies_at = None;
-        match how {
-            Ending::PowerCut => self.home(n).crash(),
-            Ending::Kill | Ending::Stop => drop(self.home(n).recover()),
-        }
+        self.leave_folder(n, how);
         true
     }
 
@@ -229,6 +232,7 @@ impl World {
         self.end_spells();
         for n in 0..self.nodes.len() {
             self.nodes[n].dies_at = None;
+            self.nodes[n].steps.dies_at = None;
             self.start(n);
         }
     }

@@ -34,7 +34,8 @@ impl World {
     }
 
     /// A person at this folder has given a content up.
-    fn forget_saved(&mut self, n: usize, gone: Option<Content>) {
+    pub(crate) fn forget_saved(&mut self, n: usize, gone: Option<Content>) {
+        self.truth.given_up.extend(gone);
         let (nodes, home) = (&self.nodes, self.nodes[n].home);
         self.saved.retain(|(author, saved)| nodes[*author].home != home || Some(*saved) != gone);
     }
@@ -193,7 +194,8 @@ impl World {
         }
     }
 
-    fn watcher_sees(&mut self, node: usize, paths: Vec<MediaPath>) {
+    pub(crate) fn watcher_sees(&mut self, node: usize, paths: Vec<MediaPath>) {
+        self.person_was_at(node, &paths);
         self.mates_see(node, &paths);
         if self.is_watcher_blind(node) {
             return;

@@ -40,6 +40,9 @@ pub struct Plan {
     /// The nodes that stay dead when faults end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dead: Vec<usize>,
+    /// The nodes whose folders have no atomic exchange of two names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plain_roots: Vec<usize>,
     /// Whether faults may destroy the last copy of something that a person saved: then that must be told.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unrecoverable: bool,
@@ -219,6 +222,28 @@ pub enum Strike {
         /// After how long the others notice.
         noticed_ms: u64,
     },
+    /// A node dies between two primitives of what it does in its folder, and starts again.
+    DieBetweenSteps {
+        /// Which.
+        node: usize,
+        /// How many primitives come before.
+        skip: u64,
+        /// Whether its process alone dies, and its machine goes on.
+        kill: bool,
+        /// After how long it starts again.
+        down_ms: u64,
+    },
+    /// A person's program opens a file, and writes into it later whatever name it has by then, in trash too.
+    OpenFile {
+        /// At which node.
+        node: usize,
+        /// Where the file is now.
+        path: String,
+        /// The number of the content that it writes.
+        content: u64,
+        /// When it writes.
+        after_ms: u64,
+    },
     /// The disk under a node's database will once not do what it is asked to. In a light run the next commit fails
     /// instead, or, for a read error, the next read.
     Disk {
@@ -337,6 +362,13 @@ pub enum Spell {
     DiskFull {
         /// Which.
         node: usize,
+    },
+    /// What a node does in its folder is done primitive by primitive, with time between them.
+    SlowSteps {
+        /// Which.
+        node: usize,
+        /// How long it may take to the next at most.
+        late_ms: u64,
     },
     /// There is no room for a node's database: in a light run its next commit fails.
     DatabaseFull {
@@ -464,7 +496,11 @@ impl Plan {
         if self.dead.len() >= nodes {
             return wrong("nobody is left alive".into());
         }
-        let named = self.items.iter().flat_map(|item| item.what.nodes()).chain(self.dead.iter().copied());
+        let named = self
+            .items
+            .iter()
+            .flat_map(|item| item.what.nodes())
+            .chain(self.dead.iter().chain(&self.plain_roots).copied());
         match named.into_iter().find(|node| *node >= nodes) {
             Some(node) => wrong(format!("it has no node {node}; the first is 0")),
             None => Ok(()),
@@ -506,6 +542,8 @@ impl Strike {
             Strike::Crash { node, .. }
             | Strike::CrashAtEffect { node, .. }
             | Strike::Kill { node, .. }
+            | Strike::DieBetweenSteps { node, .. }
+            | Strike::OpenFile { node, .. }
             | Strike::Disk { node, .. }
             | Strike::Pause { node, .. }
             | Strike::StepClock { node, .. }
@@ -528,6 +566,7 @@ impl Spell {
             | Spell::SlowEffects { node, .. }
             | Spell::DiskFull { node }
             | Spell::DatabaseFull { node }
+            | Spell::SlowSteps { node, .. }
             | Spell::Unmounted { node }
             | Spell::SlowLooks { node, .. }
             | Spell::BlindWatcher { node }

@@ -71,9 +71,11 @@ pub enum Stream {
     Test,
     /// What becomes of one node's database.
     Disk,
+    /// What happens between the primitives of one node's work in its folder.
+    Steps,
 }
 
-const STREAMS: [(Stream, &str); 8] = [
+const STREAMS: [(Stream, &str); 9] = [
     (Stream::Start, "start"),
     (Stream::Link, "link"),
     (Stream::Effect, "effect"),
@@ -82,6 +84,7 @@ const STREAMS: [(Stream, &str); 8] = [
     (Stream::Person, "person"),
     (Stream::Test, "test"),
     (Stream::Disk, "disk"),
+    (Stream::Steps, "steps"),
 ];
 
 /// The named streams of one seed.

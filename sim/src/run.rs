@@ -2,6 +2,7 @@
 
 use crate::checks::rest::PATIENCE_MS;
 use crate::checks::{Counts, Invariant, Violation, found};
+use crate::folder::{FULL, Folder};
 use crate::goals::Goals;
 use crate::plan::{Canary, Plan, PlanError, What};
 use crate::trace::Trace;
@@ -9,6 +10,7 @@ use crate::world::{Happening, World};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tcat_engine::planted::{Bug, Planted};
+use tcat_engine::publishing::Abilities;
 
 /// How a run ended.
 #[derive(Clone, Debug, Default)]
@@ -96,6 +98,9 @@ impl World {
         world.calm_at_ms = world.now_ms() + plan.calm_ms;
         world.items = Arc::new(plan.items.clone());
         world.book.off = (plan.canary == Some(Canary::CheckerOff)).then_some(Invariant::S8);
+        for n in &plan.plain_roots {
+            world.nodes[*n].folder = Folder::new(Abilities { exchange: false, ..FULL }, bug);
+        }
         for (n, node) in plan.nodes.iter().enumerate() {
             world.later(node.starts_ms, Happening::Start { node: n, life: 0 });
         }

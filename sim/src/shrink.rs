@@ -115,6 +115,8 @@ impl Shrinking<'_> {
         self.try_plan(Plan { weather: FAIR, ..plan });
         let plan = self.best.clone();
         self.try_plan(Plan { fidelity: Fidelity::Light, ..plan });
+        let plan = self.best.clone();
+        self.try_plan(Plan { plain_roots: Vec::new(), ..plan });
         self.plainer_nodes();
         self.fewer_nodes();
         let last_ms = self.best.items.iter().map(|item| item.at_ms).max().unwrap_or(0);
@@ -158,6 +160,7 @@ impl Shrinking<'_> {
                 }
             }
             plan.dead.retain(|n| *n != last);
+            plan.plain_roots.retain(|n| *n != last);
             if !self.try_plan(plan) {
                 return;
             }

@@ -69,7 +69,21 @@ fn needs_folder(site: Site) -> bool {
     !is_order(site) && !matches!(site, Site::ReadFeed | Site::VisitRoster)
 }
 
-fn failed(why: &str) -> Outcome {
+/// What becomes of an effect.
+pub(crate) enum Fate {
+    /// It is not done; this is its answer.
+    Refused(Outcome),
+    /// It is done.
+    Done,
+    /// It is done, and its answer is lost.
+    AnswerLost,
+    /// It is done later, and says that it failed.
+    AppliedLate,
+    /// It is a reading of the feed that ends early.
+    Stale,
+}
+
+pub(crate) fn failed(why: &str) -> Outcome {
     Outcome::Failed(why.into())
 }
 
@@ -104,6 +118,13 @@ impl World {
             }
             Strike::Kill { node, down_ms, noticed_ms } => {
                 self.end_for(node, Ending::Kill, down_ms, noticed_ms);
+            }
+            Strike::DieBetweenSteps { node, skip, kill, down_ms } => {
+                let how = if kill { Ending::Kill } else { Ending::PowerCut };
+                self.nodes[node].steps.dies_at = Some((skip, how, down_ms));
+            }
+            Strike::OpenFile { node, ref path, content, after_ms } => {
+                self.open_file(node, path, content, after_ms);
             }
             Strike::Disk { node, trouble, passes } => self.arm_disk(node, trouble, passes),
             Strike::Pause { node, for_ms } => {
@@ -234,7 +255,7 @@ impl World {
         outcome
     }
 
-    fn meddling_permille(&self, n: usize) -> u64 {
+    pub(crate) fn meddling_permille(&self, n: usize) -> u64 {
         let meddling = |spell: &Spell| match spell {
             Spell::Meddling { node, permille } if *node == n => Some(*permille),
             _ => None,
@@ -243,41 +264,53 @@ impl World {
         spells.max().unwrap_or(0).max(self.faults.meddled_permille)
     }
 
-    fn perform_or_not(&mut self, n: usize, effect: Effect) -> Outcome {
+    /// What becomes of an effect now.
+    pub(crate) fn fate(&mut self, n: usize, effect: &Effect) -> Fate {
         let faults = self.faults;
-        let site = site(&effect);
-        if let Effect::Commit(commit) = &effect {
+        let site = site(effect);
+        if let Effect::Commit(commit) = effect {
             self.catalog.asked(commit);
         }
         let random = self.streams.of(Stream::Fault, n);
         if faults.failed_permille > 0 && random.permille(faults.failed_permille) {
-            return failed("a simulated fault");
+            return Fate::Refused(failed("a simulated fault"));
         }
-        if faults.denies(n, &effect) {
-            return failed("a simulated fault");
+        if faults.denies(n, effect) {
+            return Fate::Refused(failed("a simulated fault"));
         }
         let lost = faults.lost_permille > 0 && random.permille(faults.lost_permille);
         if let Some(refusal) = self.refusal(n, site) {
-            return refusal;
+            return Fate::Refused(refusal);
         }
         let mishap = if lost { Some(Mishap::AnswerLost) } else { self.mishap(n, site) };
         match mishap {
-            None => self.perform_checked(n, effect),
-            Some(Mishap::Fails) => failed("a simulated fault"),
-            Some(Mishap::Corrupt) => Outcome::Corrupt,
-            Some(Mishap::AnswerLost) => {
+            None => Fate::Done,
+            Some(Mishap::Fails) => Fate::Refused(failed("a simulated fault")),
+            Some(Mishap::Corrupt) => Fate::Refused(Outcome::Corrupt),
+            Some(Mishap::AnswerLost) => Fate::AnswerLost,
+            Some(Mishap::AppliedLate) => Fate::AppliedLate,
+            Some(Mishap::Stale) => Fate::Stale,
+        }
+    }
+
+    fn perform_or_not(&mut self, n: usize, effect: Effect) -> Outcome {
+        let site = site(&effect);
+        match self.fate(n, &effect) {
+            Fate::Done => self.perform_checked(n, effect),
+            Fate::Refused(outcome) => outcome,
+            Fate::AnswerLost => {
                 self.note(n, "answer-lost", || format!("{site:?}"));
                 self.perform_checked(n, effect);
                 failed("a simulated timeout")
             }
-            Some(Mishap::AppliedLate) => {
+            Fate::AppliedLate => {
                 self.note(n, "applied-late", || format!("{site:?}"));
                 let ms = 500 + self.streams.of(Stream::Fault, n).below(10_000);
                 let ms = ms.min(self.calm_at_ms.saturating_sub(self.now_ms()).saturating_add(500));
                 self.later(ms, Happening::Late { node: n, effect });
                 failed("a simulated timeout")
             }
-            Some(Mishap::Stale) => self.stale(n, effect),
+            Fate::Stale => self.stale(n, effect),
         }
     }
 

@@ -168,3 +168,21 @@ pub(crate) fn rot(plan: &mut Plan, node: usize, at_ms: u64, random: &mut Random)
     let content = 900_000_000 + random.below(1_000_000);
     push(plan, at_ms, Deed::Rot { node, path, content });
 }
+
+/// Adds programs that have a file open while others save it, and write into it later.
+pub(crate) fn open_files(plan: &mut Plan, node: usize, random: &mut Random) {
+    let saves = plan.items.iter().filter_map(|item| match &item.what {
+        What::Deed(Deed::Save { node: at, path, .. }) if *at != node => Some((item.at_ms, path.clone())),
+        _ => None,
+    });
+    let saves: Vec<_> = saves.collect();
+    for _ in 0..random.between(1, 6) {
+        let Some((at_ms, path)) = random.one_of(&saves).cloned() else { return };
+        let at_ms = at_ms + random.below(600);
+        let long_ms = [1_000, 8_000, 40_000][random.below(3) as usize];
+        let after_ms = random.between(200, long_ms);
+        let content = 800_000_000 + random.below(1_000_000);
+        let what = What::Strike(Strike::OpenFile { node, path, content, after_ms });
+        plan.items.push(Item { at_ms, what });
+    }
+}

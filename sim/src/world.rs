@@ -9,6 +9,7 @@ use crate::catalog::Catalog;
 use crate::checks::truth::Truth;
 use crate::checks::{Book, Invariant, found};
 use crate::faults::{Faults, place_of};
+use crate::file_system::FileId;
 use crate::folder::Folder;
 use crate::goals::Goals;
 use crate::hash::StateHash;
@@ -131,6 +132,9 @@ pub(crate) enum Happening {
     Look { node: usize, life: u64, paths: Vec<MediaPath> },
     Start { node: usize, life: u64 },
     Noticed { node: usize, life: u64 },
+    Step { node: usize, life: u64, id: EffectId },
+    Trash { node: usize, life: u64 },
+    Writes { node: usize, file: FileId, content: u64 },
     Meet { a: usize, b: usize },
     SpellEnds(u64),
     Planned(usize),
@@ -209,12 +213,12 @@ impl World {
     }
 
     /// A node's files.
-    pub fn folder(&self, node: usize) -> &Folder {
+    pub fn folder(&self, node: usize) -> &Folder<Planted> {
         &self.nodes[self.nodes[node].home].folder
     }
 
     /// The same, to change them.
-    pub(crate) fn home(&mut self, node: usize) -> &mut Folder {
+    pub(crate) fn home(&mut self, node: usize) -> &mut Folder<Planted> {
         let home = self.nodes[node].home;
         &mut self.nodes[home].folder
     }
@@ -370,6 +374,13 @@ impl World {
             }
             Happening::Start { node, life } if self.nodes[node].life == life => self.start(node),
             Happening::Noticed { node, life } if self.nodes[node].life == life => self.noticed(node),
+            Happening::Step { node, life, id } if self.nodes[node].life == life => {
+                self.step_folder(node, life, id);
+            }
+            Happening::Trash { node, life } if self.nodes[node].life == life => {
+                self.look_at_trash(node, life);
+            }
+            Happening::Writes { node, file, content } => self.editor_writes(node, file, content),
             Happening::Meet { a, b } => self.meet(a, b),
             Happening::SpellEnds(id) => self.spell_ends(id),
             Happening::Planned(number) => self.planned_item(number),
@@ -391,6 +402,9 @@ impl World {
                 }
                 return self.crash_for(node, down_ms, 0);
             }
+        }
+        if self.is_stepped(node, &effect) {
+            return self.begin_steps(node, life, id, effect);
         }
         let outcome = self.perform_among_faults(node, effect);
         let ms = self.streams.of(Stream::Effect, node).below(20);
@@ -701,6 +715,8 @@ impl Happening {
             Happening::Runs { node, .. }
             | Happening::Input { node, .. }
             | Happening::Scan { node, .. }
+            | Happening::Step { node, .. }
+            | Happening::Trash { node, .. }
             | Happening::Look { node, .. } => Some(*node),
             _ => None,
         }

@@ -12,6 +12,13 @@ use tcat_engine::ports::{Effect, Outcome};
 #[derive(Clone, Debug, Default)]
 pub struct Before(Vec<(MediaPath, Option<Content>)>);
 
+impl Before {
+    /// What was in the place with which the effect begins.
+    pub(crate) fn first(&self) -> Option<Content> {
+        self.0.first().and_then(|(_, content)| *content)
+    }
+}
+
 impl World {
     /// Looks at the places of an effect.
     pub(crate) fn before_effect(&self, n: usize, effect: &Effect) -> Before {
@@ -41,6 +48,8 @@ impl World {
                     // A damaged content that was kept as a version travels like any new file.
                     || self.truth.rotten.iter().any(|rotten| rotten.same_as(&content));
                 let now_ms = self.now_ms();
+                // Between its primitives a person may have come.
+                let here = here || self.was_person_at(n, &publish.path);
                 self.book.check(Invariant::S7, here && known, || {
                     let text = format!("node {} placed {content:?} as {}", n + 1, publish.path);
                     found(now_ms, &[n], &[item], text)

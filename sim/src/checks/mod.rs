@@ -7,6 +7,7 @@
 mod bounds;
 mod catalog;
 mod files;
+mod folders;
 pub mod rest;
 pub mod truth;
 mod words;

@@ -1,6 +1,7 @@
 //! The end of a run: faults have stopped for the core, and what must come to be is waited for and looked at.
 
 use super::{Invariant, found};
+use crate::stepping::TRASH_LOOK_MS;
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::catalog::RowState;
@@ -32,6 +33,10 @@ impl World {
         if self.log.iter().any(|(_, _, event)| matches!(event, Event::Parked(..))) {
             self.wait_for_parked(&core);
         }
+        // What programs wrote into files that were leaving is found by the next look at trash.
+        if core.iter().any(|n| self.nodes[*n].steps.was_written) {
+            self.run_for(TRASH_LOOK_MS + 1_000);
+        }
         for n in &core {
             let rests = self.run_until_rested(*n, self.patience_ms);
             if self.is_spent {
@@ -54,6 +59,7 @@ impl World {
             found(now_ms, &core, &[], format!("at rest {before:?} became {after:?}"))
         });
         self.check_rest(&core);
+        self.check_in_sight(&core);
     }
 
     fn wait_for_parked(&mut self, core: &[usize]) {

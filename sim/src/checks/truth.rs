@@ -21,6 +21,8 @@ pub struct Truth {
     /// Contents that a person moved to another name, or that another item has: an item that is removed afterwards does not
     /// take them along.
     pub moved: BTreeSet<Content>,
+    /// Contents that a person, anywhere, overwrote or deleted: of those a copy in trash is enough.
+    pub given_up: BTreeSet<Content>,
     /// Every content that a person ever saved, given up since or not: it may travel before the catalog has it.
     pub saved: BTreeSet<Content>,
     /// Contents that were not saved by a person but appeared by damage.

@@ -53,6 +53,7 @@ pub fn speed(options: &Options) -> Result<Ended, Failed> {
         items: (0..options.seconds * options.saves).map(deed).collect(),
         calm_ms,
         dead: Vec::new(),
+        plain_roots: Vec::new(),
         unrecoverable: false,
         bug: None,
         canary: None,
