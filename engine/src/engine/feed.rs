@@ -139,9 +139,12 @@ impl<S: Store> Engine<S> {
             self.queue.wake_later();
             self.attempts.unpark_all();
         }
+        let begun: FeedPlace = self.feed.position.into();
         for change in page.changes {
             if !self.is_before_our_repath(&change, began_ms)? {
+                let item = change.item();
                 self.apply_news(change, page.through.into())?;
+                self.brought(item, begun);
             }
         }
         self.renames.feed_read(began_ms);

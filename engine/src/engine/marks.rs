@@ -47,6 +47,9 @@ pub(super) struct Marks {
     due_ms: u64,
     /// An entry of ours was settled at a place that our mark had passed: the mark is written once more.
     leftover: bool,
+    /// Where the page of the feed began that brought an unsettled item first: it changed after that. Where in the page is
+    /// not known, and others who read smaller pages may place the change anywhere in it: a mark must not go into it.
+    begun: BTreeMap<ItemId, FeedPlace>,
 }
 
 impl Marks {
@@ -228,6 +231,8 @@ impl<S: Store> Engine<S> {
             return Ok(());
         }
         self.marks.due_ms = self.now.mono_ms + MOVE_MS;
+        let queue = &self.queue;
+        self.marks.begun.retain(|item, _| queue.is_marked(item));
         let position = self.feed.position();
         let ours = self.marks.of.get(&self.config.me).map(|mark| mark.place);
         let ours = ours.filter(|place| place.epoch == position.epoch).map_or(0, |place| place.number);
@@ -254,6 +259,8 @@ impl<S: Store> Engine<S> {
         if self.planted(Bug::MarkTooEarly) {
             return Ok(Some(end));
         }
+        let ours = self.marks.of.get(&self.config.me).map(|mark| mark.place);
+        let ours = ours.filter(|place| place.epoch == epoch).map_or(0, |place| place.number);
         let mut least = end;
         for item in unsettled {
             let Some(Mirrored { change: FeedChange::Row(_), place, .. }) = self.mirrored(&item)? else {
@@ -261,7 +268,15 @@ impl<S: Store> Engine<S> {
             };
             if !self.queue.resting().contains_key(&item) {
                 least = least.min(match place {
-                    Some(place) if place.epoch == epoch => place.number.saturating_sub(1),
+                    Some(place) if place.epoch == epoch => {
+                        match self.marks.begun.get(&item).filter(|begun| begun.epoch == epoch) {
+                            Some(begun) => begun.number,
+                            // Our entry speaks for it, whatever the mark passes.
+                            None if !self.own_entry(&item)?.is_tombstone() => place.number.saturating_sub(1),
+                            // Before the last start: after our mark, or it would have an entry.
+                            None => ours,
+                        }
+                    }
                     Some(_) => 0,
                     // It changed after all that we have read.
                     None => end,
@@ -274,6 +289,14 @@ impl<S: Store> Engine<S> {
             }
         }
         Ok(Some(least))
+    }
+
+    /// A page of the feed that began here has brought an item. What is settled is left out when the mark moves next.
+    pub(super) fn brought(&mut self, item: ItemId, begun: FeedPlace) {
+        let known = self.marks.begun.entry(item).or_insert(begun);
+        if known.epoch != begun.epoch {
+            *known = begun;
+        }
     }
 
     /// Whether somebody waits for us to rest, and what was sealed just now is behind our mark: it is absorbed at once.

@@ -184,6 +184,11 @@ impl Queue {
         self.shunned.get(&(item, client)).is_some_and(|until| *until > now_ms)
     }
 
+    /// Whether an item is not settled yet, as far as the store tells.
+    pub(super) fn is_marked(&self, item: &ItemId) -> bool {
+        self.marked.contains(item)
+    }
+
     /// Items that are not settled, in order.
     pub(super) fn marked(&self) -> impl Iterator<Item = ItemId> {
         self.marked.iter().copied()
