@@ -130,7 +130,7 @@ bugs! {
     DeletedComesBack = "42-deleted-comes-back", "S9", Planted, "a removal record is forgotten, and an old copy of the picture comes back under its old id";
     OfferedOutOfOrder = "43-offered-out-of-order", "S6", Planted, "lost revisions are offered newest first";
     LeftoverEpoch = "44-leftover-epoch", "L1", Planted, "the epoch that the row keeps from one content's claims does not count for the next content's";
-    SwapWaits = "45-swap-waits", "L1", Planted, "two items that swap their names wait for each other for ever";
+    SwapWaits = "45-swap-waits", "L4", Planted, "two items that swap their names wait for each other for ever";
     NoExchangeReplaces = "46-no-exchange-replaces", "S8", Planted, "on a root without exchange the present file is replaced by a plain rename";
     TrashIsFinal = "47-trash-is-final", "S8", Planted, "what is written into a file that lies in trash is not looked at";
     NoBrake = "48-no-brake", "S8", Planted, "a burst of changes is never too much";

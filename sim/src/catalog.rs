@@ -105,6 +105,12 @@ impl Catalog {
         self.roster.push(RosterMember { client, stamp: Stamp::default(), standing, seen_ms: 0 });
     }
 
+    /// Enters a client in the roster that has been away for long.
+    pub fn admit_absent(&mut self, client: ClientId) {
+        let standing = roster::Standing::Absent;
+        self.roster.push(RosterMember { client, stamp: Stamp::default(), standing, seen_ms: 0 });
+    }
+
     /// A member visits the roster.
     pub fn visit_roster(&mut self, visit: &Visit, now_ms: u64) -> Vec<RosterMember> {
         roster::visit(&mut self.roster, visit, now_ms);
@@ -184,6 +190,11 @@ impl Catalog {
         let back = self.now.rows.keys().filter(|item| self.past.removed.contains(item));
         let back = back.map(|item| format!("S9: {item:?} was removed and is back"));
         self.past.violations.iter().cloned().chain(lost).chain(back).collect()
+    }
+
+    /// What happened that must not, whatever comes of it.
+    pub fn happened(&self) -> &[String] {
+        &self.past.violations
     }
 
     /// Removes an item for good, as a finished kill does.

@@ -8,6 +8,7 @@
 
 mod checks;
 mod parts;
+pub(crate) mod plans;
 
 use crate::catalog::Catalog;
 use crate::random::Random;
@@ -103,6 +104,8 @@ pub struct ClaimWorld {
     highest: BTreeMap<(ClientId, Content), u64>,
     /// The epoch that a client claims an item's content under.
     standing: BTreeMap<(ClientId, ItemId), u64>,
+    /// The newest word of each owner on each item that a node has believed: who believed it, whose it is, on what.
+    believed: BTreeMap<(usize, ClientId, ItemId), (Stamp, Option<u64>)>,
 }
 
 struct Node {
@@ -214,6 +217,7 @@ impl ClaimWorld {
             sequence: 0,
             highest: BTreeMap::new(),
             standing: BTreeMap::new(),
+            believed: BTreeMap::new(),
         }
     }
 
@@ -419,7 +423,9 @@ impl ClaimWorld {
         match happening {
             Happening::Arrives { to, from, frame } => {
                 if let Ok(Some(message)) = Message::decode(&frame) {
+                    let said = checks::items_of(&message);
                     self.input(to, Input::Message(self.nodes[from].id, message));
+                    self.remember(to, &said);
                 }
             }
             Happening::Starts { node } => self.start(node),

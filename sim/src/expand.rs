@@ -5,9 +5,8 @@
 //! class draws from a stream of its own: a class that is added leaves the other draws of every seed as they were.
 
 use crate::classes::{CLASSES, ClassState};
-use crate::clock::ClockPlan;
 use crate::disk::Trouble;
-use crate::plan::{Fidelity, Item, Mishap, NodePlan, PLAN_VERSION, Plan, Site, Spell, Strike, What};
+use crate::plan::{Fidelity, Item, Mishap, NodePlan, Plan, Site, Spell, Strike, What};
 use crate::random::Random;
 use crate::workload;
 use crate::world::Weather;
@@ -44,25 +43,14 @@ pub fn expand_of(seed: u64, fidelity: Fidelity) -> Plan {
     let foul = random.permille(300);
     // One for all: a member whose heartbeats are rarer than another's lease would never be live for it.
     let lease_ms = [1_000, 2_000, 2_000, 10_000][random.below(4) as usize];
-    let mut plan = Plan {
-        version: PLAN_VERSION,
-        seed,
-        fidelity: if random.permille(FULL_PERMILLE) { Fidelity::Full } else { fidelity },
-        workload: String::new(),
-        classes: Vec::new(),
-        nodes: (0..nodes).map(|_| node(lease_ms, &mut random)).collect(),
-        weather: Weather {
-            loss_permille: if foul { random.below(200) } else { 0 },
-            twice_permille: if foul { random.below(100) } else { 0 },
-            delay_ms_max: if foul { random.between(5, 600) } else { random.between(1, 10) },
-        },
-        items: Vec::new(),
-        calm_ms: 0,
-        dead: Vec::new(),
-        plain_roots: Vec::new(),
-        unrecoverable: false,
-        bug: None,
-        canary: None,
+    let full = random.permille(FULL_PERMILLE);
+    let machines = (0..nodes).map(|_| node(lease_ms, &mut random)).collect();
+    let mut plan =
+        Plan { fidelity: if full { Fidelity::Full } else { fidelity }, ..Plan::empty(seed, "", machines) };
+    plan.weather = Weather {
+        loss_permille: if foul { random.below(200) } else { 0 },
+        twice_permille: if foul { random.below(100) } else { 0 },
+        delay_ms_max: if foul { random.between(5, 600) } else { random.between(1, 10) },
     };
     workload::deeds(&mut plan);
     let busy_ms = plan.items.iter().map(|item| item.at_ms).max().unwrap_or(0).max(2_000);
@@ -86,7 +74,7 @@ fn node(lease_ms: u64, random: &mut Random) -> NodePlan {
     let poll_ms = [500, 500, 1_000, 5_000][random.below(4) as usize];
     let scan_interval_ms = [10_000, 20_000][random.below(2) as usize];
     let starts_ms = if random.permille(150) { random.below(8_000) } else { 0 };
-    NodePlan { clock: ClockPlan::default(), lease_ms, poll_ms, scan_interval_ms, starts_ms }
+    NodePlan { lease_ms, poll_ms, scan_interval_ms, starts_ms, ..NodePlan::default() }
 }
 
 /// Arms the sites of a class: adds what it does to the plan.

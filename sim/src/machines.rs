@@ -32,7 +32,7 @@ impl World {
     pub fn clone_node(&mut self, n: usize) -> usize {
         let backup = self.backup(n);
         let mut twin = Node::new(n, self.nodes[n].plan.clone(), self.planted, self.fidelity);
-        twin.id = self.nodes[n].id;
+        (twin.id, twin.home) = (self.nodes[n].id, self.nodes.len());
         twin.store.put_back(&backup);
         self.nodes.push(twin);
         self.nodes.len() - 1

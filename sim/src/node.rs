@@ -52,14 +52,16 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(n: usize, plan: NodePlan, bug: Planted, fidelity: Fidelity) -> Self {
         Node {
-            id: client(n),
+            id: client(plan.twin_of.unwrap_or(n)),
             clock: Clock::new(plan.clock),
+            home: plan.home.unwrap_or(n),
+            // Another's twin lives only once it is cloned.
+            dead: plan.twin_of.is_some(),
             plan,
             engine: None,
             store: NodeStore::closed(bug, fidelity),
             folder: Folder::new(FULL, bug),
             steps: Steps::default(),
-            home: n,
             life: 0,
             wake_ms: u64::MAX,
             rested: None,
@@ -67,7 +69,6 @@ impl Node {
             paused_until_ms: 0,
             in_hand: BTreeMap::new(),
             dies_at: None,
-            dead: false,
             has_full_disk: false,
             snapshot: None,
         }
@@ -184,6 +185,7 @@ impl World {
     /// The same in any way, and nobody notices yet. Whether it was alive.
     pub(crate) fn die(&mut self, n: usize, how: Ending) -> bool {
         let Some(engine) = self.nodes[n].engine.take() else { return false };
+        self.truth.knew.insert(n, engine.report().vector);
         self.note(n, "crash", || format!("{how:?}"));
         let chance = self.streams.of(Stream::Disk, n);
         let node = &mut self.nodes[n];

@@ -26,6 +26,11 @@ impl World {
         let overwritten = self.folder(n).content_at(&path);
         self.forget_saved(n, overwritten);
         self.home(n).save(path.clone(), content);
+        self.truth.overwritten.extend(overwritten);
+        self.truth.overwritten.remove(&content);
+        if overwritten.is_some() && self.truth.saved.contains(&content) {
+            self.truth.again.push((n, content));
+        }
         self.saved.push((n, content));
         self.truth.saved.insert(content);
         self.saves += 1;
@@ -37,7 +42,9 @@ impl World {
     pub(crate) fn forget_saved(&mut self, n: usize, gone: Option<Content>) {
         self.truth.given_up.extend(gone);
         let (nodes, home) = (&self.nodes, self.nodes[n].home);
-        self.saved.retain(|(author, saved)| nodes[*author].home != home || Some(*saved) != gone);
+        let stands = |(author, saved): &(usize, Content)| nodes[*author].home != home || Some(*saved) != gone;
+        self.saved.retain(stands);
+        self.truth.again.retain(stands);
     }
 
     /// Another spelling of a path that is in a node's folder.
@@ -58,6 +65,7 @@ impl World {
             return;
         }
         self.forget_saved(n, Some(overwritten));
+        self.truth.overwritten.insert(overwritten);
         self.home(n).edit_keeping_mtime(&path, content);
         self.saved.push((n, content));
         self.truth.saved.insert(content);
@@ -190,6 +198,8 @@ impl World {
             Deed::Rename { node, path, to } => self.rename(*node, path, to),
             Deed::Turn { node, paths } => self.turn(*node, paths),
             Deed::Remove { path } => self.remove_for_good(path),
+            Deed::Kill { node, path } => self.kill_in_plan(*node, path),
+            Deed::AnswerBrake { node, accept } => self.answer_brake_in_plan(*node, *accept),
             Deed::Rot { node, path, content: number } => self.rot(*node, path, content(*number)),
         }
     }

@@ -52,6 +52,33 @@ pub struct Plan {
     /// A defect of the simulator itself that must be noticed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
+    /// It is played in the small world of the claim rule, with this much of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims: Option<ClaimPlan>,
+    /// Nodes that hear nobody, for good: the others must go on without them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deaf: Vec<usize>,
+    /// Of how many of a hundred files a burst of changes is held; without it, no burst is ever too much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brake_percent: Option<u64>,
+    /// Nothing in this plan is a reason for two to fetch one content from the cloud beside each other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
+    /// What persons saved must be found in files and in the catalog's history: that it lies in a trash does not count.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub open: bool,
+}
+
+/// What a world of the claim rule alone has: contents that only the cloud has, and how they move.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimPlan {
+    /// The numbers of the contents, one an item.
+    pub contents: Vec<u64>,
+    /// How long one takes from the cloud, in milliseconds.
+    pub get_ms: u64,
+    /// How long a transfer that is broken off goes on, in milliseconds.
+    pub cancel_ms: u64,
 }
 
 /// What keeps the nodes' databases.
@@ -92,12 +119,23 @@ pub struct NodePlan {
     /// When it starts for the first time.
     #[serde(default)]
     pub starts_ms: u64,
+    /// The node whose folder it shares; its own, if none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<usize>,
+    /// The node whose key it has: it starts when that one is cloned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub twin_of: Option<usize>,
+    /// A file that a person deletes there is deleted everywhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follow_deletions: bool,
 }
 
 impl Default for NodePlan {
     fn default() -> Self {
         let clock = ClockPlan::default();
-        Self { clock, lease_ms: 2_000, poll_ms: 500, scan_interval_ms: 20_000, starts_ms: 0 }
+        let (home, twin_of, follow_deletions) = (None, None, false);
+        let (lease_ms, poll_ms, scan_interval_ms, starts_ms) = (2_000, 500, 20_000, 0);
+        Self { clock, lease_ms, poll_ms, scan_interval_ms, starts_ms, home, twin_of, follow_deletions }
     }
 }
 
@@ -177,6 +215,20 @@ pub enum Deed {
     Remove {
         /// The path that the catalog assigned.
         path: String,
+    },
+    /// Deletes the item with this path everywhere, as it stands at a node.
+    Kill {
+        /// At which node.
+        node: usize,
+        /// The path that the catalog assigned.
+        path: String,
+    },
+    /// Answers what a node's brake asks.
+    AnswerBrake {
+        /// At which node.
+        node: usize,
+        /// Whether the changes were meant.
+        accept: bool,
     },
     /// The disk gives other bytes than were written.
     Rot {
@@ -296,6 +348,34 @@ pub enum Strike {
         /// After how long it starts again.
         down_ms: u64,
     },
+    /// A backup of the catalog is made.
+    BackUpCatalog,
+    /// The catalog comes back from its backup, if there is one.
+    RestoreCatalog,
+    /// Another machine comes to life with the key and the database of one that runs.
+    Clone {
+        /// The node that is the other machine.
+        twin: usize,
+    },
+    /// A person retires a member at a node: what it wrote beyond what that node knows does not count.
+    Retire {
+        /// Who is retired.
+        node: usize,
+        /// Where.
+        at: usize,
+    },
+    /// A member of a later version comes to a node, says what it has written, and is gone.
+    LaterVersion {
+        /// Which.
+        node: usize,
+    },
+    /// Elsewhere, an item's work was taken over so often that its epoch is this high now.
+    TakenOver {
+        /// The path that the catalog assigned.
+        path: String,
+        /// The epoch.
+        epoch: u64,
+    },
 }
 
 /// What is wrong for a time.
@@ -392,6 +472,11 @@ pub enum Spell {
         /// Which.
         node: usize,
     },
+    /// Transfers from the cloud stand still at a node.
+    Hang {
+        /// Which.
+        node: usize,
+    },
     /// A person is at a file in the moment in which an effect is.
     Meddling {
         /// At which node.
@@ -464,7 +549,35 @@ pub enum Mishap {
 #[error("this is no plan that can be run: {0}")]
 pub struct PlanError(pub String);
 
+/// A network as it should be.
+pub const FAIR: Weather = Weather { loss_permille: 0, twice_permille: 0, delay_ms_max: 5 };
+
 impl Plan {
+    /// A plan in which nothing happens yet, in fair weather.
+    pub fn empty(seed: u64, workload: &str, nodes: Vec<NodePlan>) -> Self {
+        Self {
+            version: PLAN_VERSION,
+            seed,
+            fidelity: Fidelity::Light,
+            workload: workload.into(),
+            classes: Vec::new(),
+            nodes,
+            weather: FAIR,
+            items: Vec::new(),
+            calm_ms: 0,
+            dead: Vec::new(),
+            plain_roots: Vec::new(),
+            unrecoverable: false,
+            bug: None,
+            canary: None,
+            claims: None,
+            deaf: Vec::new(),
+            brake_percent: None,
+            once: false,
+            open: false,
+        }
+    }
+
     /// Reads a plan and checks it.
     pub fn read(text: &str) -> Result<Self, PlanError> {
         let plan: Self = serde_json::from_str(text).map_err(|why| PlanError(why.to_string()))?;
@@ -493,84 +606,23 @@ impl Plan {
         if nodes == 0 || nodes > NODES_MAX || self.items.len() > ITEMS_MAX {
             return wrong(format!("1 to {NODES_MAX} nodes and up to {ITEMS_MAX} items are possible"));
         }
-        if self.dead.len() >= nodes {
+        if self.dead.len() + self.deaf.len() >= nodes {
             return wrong("nobody is left alive".into());
         }
-        let named = self
-            .items
-            .iter()
-            .flat_map(|item| item.what.nodes())
-            .chain(self.dead.iter().chain(&self.plain_roots).copied());
+        for (n, node) in self.nodes.iter().enumerate() {
+            // Who shares a folder, or has another's key, names one that does neither.
+            let named = node.home.into_iter().chain(node.twin_of);
+            if named.into_iter().any(|of| {
+                of == n || self.nodes.get(of).is_none_or(|of| of.home.is_some() || of.twin_of.is_some())
+            }) {
+                return wrong(format!("node {n} cannot be like a node that is itself like another"));
+            }
+        }
+        let idle = self.dead.iter().chain(&self.deaf).chain(&self.plain_roots).copied();
+        let named = self.items.iter().flat_map(|item| item.what.nodes()).chain(idle);
         match named.into_iter().find(|node| *node >= nodes) {
             Some(node) => wrong(format!("it has no node {node}; the first is 0")),
             None => Ok(()),
-        }
-    }
-}
-
-impl What {
-    /// The nodes that it names.
-    pub fn nodes(&self) -> Vec<usize> {
-        match self {
-            What::Deed(deed) => deed.node().into_iter().collect(),
-            What::Strike(strike) => strike.nodes(),
-            What::Spell { fault, .. } => fault.nodes(),
-        }
-    }
-}
-
-impl Deed {
-    /// Where it is done.
-    pub fn node(&self) -> Option<usize> {
-        match self {
-            Deed::Save { node, .. }
-            | Deed::SaveKeepingTime { node, .. }
-            | Deed::Delete { node, .. }
-            | Deed::Rename { node, .. }
-            | Deed::Turn { node, .. }
-            | Deed::Rot { node, .. } => Some(*node),
-            Deed::Remove { .. } => None,
-        }
-    }
-}
-
-impl Strike {
-    /// The nodes that it names.
-    pub fn nodes(&self) -> Vec<usize> {
-        match self {
-            Strike::Flap { a, b, .. } => vec![*a, *b],
-            Strike::Crash { node, .. }
-            | Strike::CrashAtEffect { node, .. }
-            | Strike::Kill { node, .. }
-            | Strike::DieBetweenSteps { node, .. }
-            | Strike::OpenFile { node, .. }
-            | Strike::Disk { node, .. }
-            | Strike::Pause { node, .. }
-            | Strike::StepClock { node, .. }
-            | Strike::Wipe { node, .. }
-            | Strike::Snapshot { node }
-            | Strike::Restore { node, .. } => vec![*node],
-        }
-    }
-}
-
-impl Spell {
-    /// The nodes that it names.
-    pub fn nodes(&self) -> Vec<usize> {
-        match self {
-            Spell::Cut { from, to } => from.iter().chain(to).copied().collect(),
-            Spell::Clog { from, to } => vec![*from, *to],
-            Spell::Weather { node, .. } | Spell::CatalogAway { node } => node.iter().copied().collect(),
-            Spell::Replay { .. } | Spell::ShortFrames { .. } => vec![],
-            Spell::Effects { node, .. }
-            | Spell::SlowEffects { node, .. }
-            | Spell::DiskFull { node }
-            | Spell::DatabaseFull { node }
-            | Spell::SlowSteps { node, .. }
-            | Spell::Unmounted { node }
-            | Spell::SlowLooks { node, .. }
-            | Spell::BlindWatcher { node }
-            | Spell::Meddling { node, .. } => vec![*node],
         }
     }
 }

@@ -2,13 +2,15 @@
 
 use crate::checks::rest::PATIENCE_MS;
 use crate::checks::{Counts, Invariant, Violation, found};
+use crate::claim_world::plans;
 use crate::folder::{FULL, Folder};
 use crate::goals::Goals;
-use crate::plan::{Canary, Plan, PlanError, What};
+use crate::plan::{Canary, ClaimPlan, Item, Plan, PlanError, Strike, What};
 use crate::trace::Trace;
 use crate::world::{Happening, World};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use tcat_engine::engine::BrakeLimits;
 use tcat_engine::planted::{Bug, Planted};
 use tcat_engine::publishing::Abilities;
 
@@ -60,17 +62,16 @@ pub fn play(plan: &Plan, how: How) -> Result<Finished, PlanError> {
         None => None,
         Some(id) => Some(bug_named(id).ok_or_else(|| PlanError(format!("there is no planted bug {id:?}")))?),
     };
+    if let Some(claims) = &plan.claims {
+        return Ok(run_claims(plan, claims, bug, how.recorded));
+    }
     let mut world = World::of(plan, Planted(bug));
     world.trace = how.recorded.then(|| Trace::new(plan.nodes.len()));
     (world.book.until, world.patience_ms) = (how.until, how.patience_ms);
     // A panic of an engine is a finding like any other; the world is only looked at afterwards.
     let played = catch_unwind(AssertUnwindSafe(|| world.play(plan)));
     if let Err(panic) = played {
-        let text = panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-            .unwrap_or_default();
+        let text = text_of(&*panic);
         let now_ms = world.now_ms();
         world.book.check(Invariant::S0, false, || found(now_ms, &[], &[], format!("a panic: {text}")));
     }
@@ -83,6 +84,31 @@ pub fn play(plan: &Plan, how: How) -> Result<Finished, PlanError> {
         violations: std::mem::take(&mut world.book.violations),
         trace: world.trace.take(),
     })
+}
+
+/// The same in the world of the claim rule.
+fn run_claims(plan: &Plan, claims: &ClaimPlan, bug: Option<Bug>, recorded: bool) -> Finished {
+    let played = catch_unwind(AssertUnwindSafe(|| plans::play(plan, claims, bug, recorded)));
+    match played {
+        Ok(played) => Finished {
+            hash: played.hash,
+            events: played.events,
+            world_ms: played.world_ms,
+            counts: played.book.counts.clone(),
+            goals: Goals::default(),
+            violations: played.book.violations,
+            trace: played.trace,
+        },
+        Err(panic) => {
+            let violation = found(0, &[], &[], format!("a panic: {}", text_of(&*panic)));
+            Finished { violations: vec![violation], ..Finished::default() }
+        }
+    }
+}
+
+fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
 /// The planted bug with this id, or with this number.
@@ -101,7 +127,18 @@ impl World {
         for n in &plan.plain_roots {
             world.nodes[*n].folder = Folder::new(Abilities { exchange: false, ..FULL }, bug);
         }
+        let visits = |item: &Item| matches!(item.what, What::Strike(Strike::LaterVersion { .. }));
+        if plan.items.iter().any(visits) {
+            world.expect_visitor();
+        }
+        (world.once, world.open) = (plan.once, plan.open);
+        world.deaf = plan.deaf.iter().copied().collect();
+        if let Some(percent) = plan.brake_percent {
+            world.brake = BrakeLimits { percent, ..BrakeLimits::default() };
+        }
         for (n, node) in plan.nodes.iter().enumerate() {
+            let options = world.options.entry(n).or_default();
+            options.follow_deletions = node.follow_deletions;
             world.later(node.starts_ms, Happening::Start { node: n, life: 0 });
         }
         for (number, item) in plan.items.iter().enumerate() {
@@ -124,14 +161,18 @@ impl World {
 
     fn play(&mut self, plan: &Plan) {
         self.run_for(plan.calm_ms);
-        for n in &plan.dead {
-            self.crash(*n);
-            self.nodes[*n].dead = true;
+        self.check_before_calm();
+        // Two with one key both stop and ask a person, who turns them off: the others go on without them.
+        let off: Vec<_> = plan.dead.iter().chain(&self.truth.twins).copied().collect();
+        for n in off {
+            self.crash(n);
+            self.nodes[n].dead = true;
         }
         self.heal();
         // What faults have delayed comes first.
         self.run_for(2_000);
         self.check_the_end();
+        self.check_what_happened();
         match plan.canary {
             Some(Canary::HashOrder) => self.leak_hash_order(),
             Some(Canary::AlwaysFails) => {

@@ -144,7 +144,14 @@ impl World {
                 self.tell(b, Input::Disconnected(id_a));
                 self.later(for_ms, Happening::Meet { a, b });
             }
+            Strike::BackUpCatalog
+            | Strike::RestoreCatalog
+            | Strike::Clone { .. }
+            | Strike::Retire { .. }
+            | Strike::LaterVersion { .. }
+            | Strike::TakenOver { .. } => self.strike_at_members(strike),
             Strike::Wipe { node, down_ms } => {
+                *self.truth.losses.entry(node).or_default() += 1;
                 self.crash_for(node, down_ms, 0);
                 self.wipe(node);
                 self.nodes[node].snapshot = None;
@@ -157,6 +164,7 @@ impl World {
             }
             Strike::Restore { node, down_ms } => {
                 let Some(snapshot) = self.nodes[node].snapshot.take() else { return };
+                *self.truth.losses.entry(node).or_default() += 1;
                 self.crash_for(node, down_ms, 0);
                 self.nodes[node].store.put_back(&snapshot);
                 self.truth.told.remove(&node);
@@ -170,7 +178,7 @@ impl World {
         let mut weather = self.weather;
         let mut passage = Passage { copies: 1, ..Passage::default() };
         let mut replay = None;
-        if self.cuts.contains(&(from, to)) {
+        if self.cuts.contains(&(from, to)) || self.deaf.contains(&to) {
             passage.copies = 0;
         }
         for (_, until_ms, spell) in &self.spells {

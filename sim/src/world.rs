@@ -94,6 +94,12 @@ pub struct World {
     pub options: BTreeMap<usize, NodeOptions>,
     /// What keeps the nodes' databases.
     pub(crate) fidelity: Fidelity,
+    /// Nothing is a reason for two to fetch one content beside each other.
+    pub(crate) once: bool,
+    /// What lies in a trash alone counts as lost.
+    pub(crate) open: bool,
+    /// Nodes that hear nobody, for good.
+    pub(crate) deaf: BTreeSet<usize>,
     /// Whether it plays a plan.
     pub(crate) planned: bool,
     pub(crate) items: Arc<Vec<Item>>,
@@ -168,7 +174,8 @@ impl World {
         fidelity: Fidelity,
     ) -> Self {
         let mut catalog = Catalog::planted(bug);
-        (0..nodes.len()).for_each(|n| catalog.admit(client(n)));
+        let keys = nodes.iter().enumerate().filter(|(_, node)| node.twin_of.is_none());
+        keys.for_each(|(n, _)| catalog.admit(client(n)));
         World {
             catalog,
             weather,
@@ -193,6 +200,9 @@ impl World {
             planted: bug,
             options: BTreeMap::new(),
             fidelity,
+            once: false,
+            open: false,
+            deaf: BTreeSet::new(),
             planned: false,
             items: Arc::default(),
             spells: Vec::new(),
@@ -542,6 +552,9 @@ impl World {
                 if let Some(trace) = &mut self.trace {
                     trace.effect(self.now_ms, n, id, &effect);
                 }
+                if let Effect::Get { content, .. } = &effect {
+                    self.witness_get(n, *content);
+                }
                 let endless = matches!(effect, Effect::ReadFeed { .. } | Effect::VisitRoster(_));
                 self.orders += u64::from(!endless);
                 self.nodes[n].in_hand.insert(id, endless);
@@ -564,6 +577,7 @@ impl World {
             Output::Event(event) => {
                 self.hash.shown(&event);
                 self.goals.event(&event);
+                self.witness_event(n, &event);
                 self.note(n, "event", || format!("{event:?}"));
                 self.log.push((self.now_ms, n, event));
             }
@@ -586,7 +600,9 @@ impl World {
         };
         self.check_frame(n, frame.len());
         self.hash.bytes(&frame);
-        self.words += u64::from(!matches!(message, Message::Heartbeat(_) | Message::Life(_)));
+        // Who hears nobody asks again and again.
+        let heard = !self.deaf.contains(&n) && self.deaf.iter().all(|deaf| self.nodes[*deaf].id != to);
+        self.words += u64::from(heard && !matches!(message, Message::Heartbeat(_) | Message::Life(_)));
         // Two machines with one key both hear what is sent to it.
         for hears in 0..self.nodes.len() {
             if hears != n && self.nodes[hears].id == to {
@@ -636,6 +652,11 @@ impl World {
                 };
                 let seen: Vec<_> = place_of(&effect).cloned().into_iter().chain(to).collect();
                 self.mates_see(n, &seen);
+                outcome
+            }
+            Effect::Kill(_) => {
+                let outcome = self.perform(n, effect.clone());
+                self.witness_kill(&effect, &outcome);
                 outcome
             }
             _ => self.perform(n, effect),

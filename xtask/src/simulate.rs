@@ -11,21 +11,16 @@ const BUDGET: Duration = Duration::from_secs(300);
 
 /// The seeds that are explored.
 const SEEDS: &str = "0..2000";
-/// The planted bugs that plans of seeds are known to catch, by the invariant named for each. All others are left out
-/// here: the first seeds do not meet them, or nobody has looked yet. Tests of `sim/tests` and of the engine catch some.
-const CAUGHT: [&str; 11] = [
-    "08-ack-before-sync",
-    "09-folder-not-synced",
-    "10-torn-journal",
-    "11-journal-after-move",
-    "12-timeout-is-failure",
-    "13-timeout-is-success",
-    "16-source-not-rechecked",
-    "17-blind-replace",
-    "31-save-before-rename",
-    "46-no-exchange-replaces",
-    "47-trash-is-final",
+/// The planted bugs that no plan of a seed catches yet, and why. Tests of `sim/tests` and of the engine catch them, but
+/// those that wait.
+const NOT_CAUGHT: [(&str, &str); 4] = [
+    ("14-offset-after-dedupe", "it waits"),
+    ("15-missing-part", "it waits"),
+    ("18-low-vector", "its plans lose nothing: they do not rest"),
+    ("28-lagging-feed-shared", "no plan meets the interleaving"),
 ];
+/// A bug is looked for in at most so many plans.
+const SEEDS_A_BUG: &str = "500";
 
 /// Runs the commands; whether all was well, and a remark that says what was left out.
 pub fn run(root: &Path) -> (bool, String) {
@@ -35,7 +30,9 @@ pub fn run(root: &Path) -> (bool, String) {
         vec!["explore", "--seeds", SEEDS, "--jobs", &threads, "--quiet"],
         vec!["meta", "--seeds", "0..20"],
     ];
-    commands.push([&["mutants", "--jobs", &threads][..], &CAUGHT].concat());
+    let mut mutants = vec!["mutants", "--seeds", SEEDS_A_BUG, "--jobs", &threads];
+    mutants.extend(NOT_CAUGHT.iter().flat_map(|(bug, _)| ["--except", bug]));
+    commands.push(mutants);
     let begun = Instant::now();
     for arguments in commands {
         let name = arguments.join(" ");
@@ -47,8 +44,9 @@ pub fn run(root: &Path) -> (bool, String) {
             Err(why) => return (false, format!("tcat-sim {name}: {why}")),
         }
     }
-    let caught = CAUGHT.len();
-    (true, format!("seeds {SEEDS}, meta on 20, {caught} planted bugs; left out: all other bugs"))
+    let left_out: Vec<_> = NOT_CAUGHT.iter().map(|(bug, why)| format!("{bug} ({why})")).collect();
+    let left_out = left_out.join(", ");
+    (true, format!("seeds {SEEDS}, meta on 20, all canaries, planted bugs; left out: {left_out}"))
 }
 
 /// How a command ended, if it did in time.

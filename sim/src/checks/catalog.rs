@@ -1,7 +1,9 @@
 //! S1, S5, S6 (the catalog's side) and S7 (objects): what each accepted commit or creation must keep.
 
 use super::{Invariant, found};
+use crate::plan::{Deed, Item, Spell, What};
 use crate::world::World;
+use std::collections::BTreeSet;
 use tcat_engine::catalog::{CatalogRow, Commit, Committed, Created};
 use tcat_engine::ports::{Effect, Outcome};
 
@@ -10,10 +12,23 @@ const WATCHED: [Invariant; 7] =
     [Invariant::S1, Invariant::S2, Invariant::S5, Invariant::S6, Invariant::S7, Invariant::S8, Invariant::S9];
 
 impl World {
-    /// The catalog's own memory of what must not happen, and dots that were used twice.
+    /// What happened in the catalog's sight and must not, also in a run that never comes to rest.
+    pub(crate) fn check_what_happened(&mut self) {
+        let broken = self.catalog.happened().to_vec();
+        self.enter_broken(broken);
+    }
+
+    /// The catalog's own memory of what must not happen, and what must not be so at rest.
     pub(crate) fn check_catalogs_memory(&mut self) {
-        let now_ms = self.now_ms();
         let mut broken = self.catalog.violations();
+        if self.has_one_author() {
+            broken.extend(self.catalog.unanswered());
+        }
+        self.enter_broken(broken);
+    }
+
+    fn enter_broken(&mut self, mut broken: Vec<String>) {
+        let now_ms = self.now_ms();
         broken.extend(self.catalog.reused.iter().map(|dot| format!("S2: {dot:?} stands for two contents")));
         for invariant in WATCHED {
             let of = |text: &&String| text.split(':').next() == Some(invariant.id());
@@ -22,6 +37,21 @@ impl World {
                 found(now_ms, &[], &[], text.cloned().unwrap_or_default())
             });
         }
+    }
+
+    /// Whether one person at one node saves and nobody does anything else: then each step that was ever to be committed
+    /// is entered. Others may delete what is not entered yet, or give it up in a conflict.
+    fn has_one_author(&self) -> bool {
+        let mut authors = BTreeSet::new();
+        let saves = |item: &Item| match &item.what {
+            What::Deed(Deed::Save { node, .. }) => {
+                authors.insert(*node);
+                true
+            }
+            What::Deed(_) | What::Strike(_) => false,
+            What::Spell { fault, .. } => matches!(fault, Spell::Effects { .. }),
+        };
+        self.planned && self.items.iter().all(saves) && authors.len() == 1
     }
 
     /// A catalog effect was done; `before` is the row as it was.

@@ -35,9 +35,11 @@ impl World {
     /// A folder effect was done.
     pub(crate) fn check_files(&mut self, n: usize, effect: &Effect, before: Before, outcome: &Outcome) {
         let done = matches!(outcome, Outcome::Done { .. } | Outcome::Edited { .. });
+        let found_there = before.0.first().and_then(|(_, content)| *content).filter(|_| done);
         for content in before.0.into_iter().filter_map(|(_, content)| content) {
             self.check_found(&content, &[n]);
         }
+        self.check_written_over(n, effect, found_there.as_ref());
         match effect {
             Effect::Publish(publish) if done => {
                 let (item, content) = (publish.item, publish.content);
@@ -60,6 +62,29 @@ impl World {
         }
     }
 
+    /// A file that was replaced was its item's own, or a version of it: another item's file is in nobody's way.
+    fn check_written_over(&mut self, n: usize, effect: &Effect, before: Option<&Content>) {
+        let (Effect::Publish(publish), Some(before)) = (effect, before) else { return };
+        let here = self.folder(n).content_at(&publish.path);
+        if !self.planned || here.is_none_or(|here| here.same_as(before)) {
+            return;
+        }
+        let of = |item: &ItemId| {
+            self.truth.links.values().any(|(known, content)| known == item && content.same_as(before))
+        };
+        let other = |row: &&tcat_engine::catalog::CatalogRow| {
+            row.item != publish.item && row.version_of != Some(publish.item) && of(&row.item)
+        };
+        let whose = self.catalog.rows().find(other).map(|row| row.item).filter(|_| !of(&publish.item));
+        // Where it stands elsewhere too, this was a copy.
+        let only = self.folder(n).contents().values().all(|held| !held.same_as(before));
+        let now_ms = self.now_ms();
+        self.book.check(Invariant::S10, whose.is_none() || !only, || {
+            let text = format!("node {} wrote {:?} over {whose:?} at {}", n + 1, publish.item, publish.path);
+            found(now_ms, &[n], &[publish.item], text)
+        });
+    }
+
     /// A removal is what takes a content out of the library. A file whose content stays there under another name, on
     /// this disk or in the catalog, is one copy too many of it: its way into trash removes nothing.
     fn check_trashed(&mut self, n: usize, path: &MediaPath, content: &Content) {
@@ -71,7 +96,8 @@ impl World {
                 .rows()
                 .any(|row| row.state == RowState::Active && stays(&row.cache_path, &row.content));
         // A world without a plan removes items behind the witness's back.
-        let traced = !self.planned || is_copy || self.truth.removed.values().any(gone);
+        let removed = self.truth.removed.values().chain(self.truth.asked.values());
+        let traced = !self.planned || is_copy || removed.into_iter().any(gone);
         let now_ms = self.now_ms();
         self.book.check(Invariant::S10, traced, || {
             let text = format!("node {} moved {path} to trash, which nobody has removed", n + 1);

@@ -8,6 +8,7 @@ mod bounds;
 mod catalog;
 mod files;
 mod folders;
+mod members;
 pub mod rest;
 pub mod truth;
 mod words;
@@ -84,7 +85,7 @@ impl Invariant {
     /// What its checker waits for, if there is nothing yet that it could check.
     pub fn waits_for(self) -> Option<&'static str> {
         match self {
-            Invariant::S11 => Some("membership in the engine: roster and retirement"),
+            Invariant::S11 => Some("plans with retirements: so far only the situations that `mutants` plays"),
             _ => None,
         }
     }

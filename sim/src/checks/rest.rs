@@ -29,7 +29,7 @@ struct Unrest {
 impl World {
     /// Waits for the core to rest, and checks all that must hold then.
     pub(crate) fn check_the_end(&mut self) {
-        let core: Vec<_> = (0..self.len()).filter(|n| !self.is_dead(*n)).collect();
+        let core: Vec<_> = (0..self.len()).filter(|n| !self.is_out(*n)).collect();
         if self.log.iter().any(|(_, _, event)| matches!(event, Event::Parked(..))) {
             self.wait_for_parked(&core);
         }
@@ -60,6 +60,7 @@ impl World {
         });
         self.check_rest(&core);
         self.check_in_sight(&core);
+        self.check_ledgers(&core);
     }
 
     fn wait_for_parked(&mut self, core: &[usize]) {
@@ -88,8 +89,10 @@ impl World {
     /// A node does not come to rest: is it work that makes no progress, or an item that nobody looks at?
     fn restless(&mut self, core: &[usize], waits: usize) {
         let reports = self.reports(core);
-        let working = reports.iter().find(|(_, report)| !report.tasks.is_empty());
-        let invariant = if working.is_some() { Invariant::L1 } else { Invariant::L4 };
+        let working = reports.iter().any(|(_, report)| !report.tasks.is_empty());
+        // Where every item is settled, a node waits for another that makes no progress.
+        let unsettled = reports.iter().any(|(_, report)| report.unsettled > 0);
+        let invariant = if working || !unsettled { Invariant::L1 } else { Invariant::L4 };
         let items: Vec<_> =
             reports.iter().flat_map(|(_, report)| &report.tasks).map(|task| task.item).collect();
         let (now_ms, patience_ms) = (self.now_ms(), self.patience_ms);
@@ -111,7 +114,9 @@ impl World {
         self.check_leftovers(core);
         for content in self.saved.iter().map(|(_, content)| *content).collect::<Vec<_>>() {
             self.check_found(&content, &[]);
+            self.check_open(&content);
         }
+        self.check_saved_again();
         self.check_removed();
         core.iter().for_each(|n| self.check_backlog(*n));
     }
@@ -125,6 +130,10 @@ impl World {
         let mut wrong = None;
         for n in core {
             let mut files = self.folder(*n).contents();
+            let back = self.went_back(*n);
+            let mut expected = expected.clone();
+            expected.retain(|path, _| !back.contains(*path));
+            files.retain(|path, _| !back.contains(*path));
             // Left alone and named until a person renames it; the item's own file keeps its spelling till then.
             let twins = self.named_twins(*n);
             files.retain(|path, _| !twins.contains(*path));
@@ -196,7 +205,11 @@ impl World {
                 found(now_ms, &[n], &unnamed, text)
             });
             let settled = |item: &_| !pending.contains(item);
-            let idle: Vec<_> = report.resting.iter().filter(|(item, _)| settled(item)).collect();
+            let back = self.went_back(n);
+            let path = |item: &_| self.catalog.row(item).map(|row| row.cache_path.clone());
+            let asked = |item: &_| path(item).is_some_and(|path| back.contains(&path));
+            let idle: Vec<_> =
+                report.resting.iter().filter(|(item, _)| settled(item) && !asked(item)).collect();
             self.book.check(Invariant::L4, idle.is_empty(), || {
                 let items: Vec<_> = idle.iter().map(|(item, _)| *item).collect();
                 found(

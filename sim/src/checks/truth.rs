@@ -3,9 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::catalog::{ChainLink, Revision};
-use tcat_engine::clock::Stamp;
+use tcat_engine::clock::{Stamp, VersionVector};
 use tcat_engine::content::Content;
 use tcat_engine::ids::ItemId;
+use tcat_engine::paths::MediaPath;
+
+/// When a node said its last word on an item, and the file that it said it holds.
+pub type Said = (Stamp, Option<(MediaPath, Content)>);
 
 /// The witness's book.
 #[derive(Debug, Default)]
@@ -27,11 +31,34 @@ pub struct Truth {
     pub saved: BTreeSet<Content>,
     /// Contents that were not saved by a person but appeared by damage.
     pub rotten: BTreeSet<Content>,
+    /// Items that a person wants gone, with the contents that they had when he said so.
+    pub asked: BTreeMap<ItemId, Vec<Content>>,
+    /// Contents that a person saved once more where something else stood, by node: no step was entered for them since.
+    pub again: Vec<(usize, Content)>,
+    /// Contents over which a person saved another, at any node.
+    pub overwritten: BTreeSet<Content>,
+    /// Retired members, and the last stamp of each that counts.
+    pub retired: BTreeMap<usize, Stamp>,
+    /// Machines that run with one key.
+    pub twins: BTreeSet<usize>,
+    /// Tombstones that their owners have said: the owner, the item, and the stamp.
+    pub tombstones: BTreeMap<(usize, ItemId), Stamp>,
+    /// The last word of each node on each item: when, and the file that it said it holds.
+    pub said: BTreeMap<(usize, ItemId), Said>,
+    /// How far each node knew every ledger when it last ran.
+    pub knew: BTreeMap<usize, VersionVector>,
+    /// Who began last to fetch a content from the cloud, and when.
+    pub gets: BTreeMap<Content, (usize, u64)>,
+    /// How often each node began a new incarnation.
+    pub incarnations: BTreeMap<usize, u64>,
+    /// How often each node lost its database, or got an old one back.
+    pub losses: BTreeMap<usize, u64>,
 }
 
 impl Truth {
     /// The catalog took a step.
     pub fn entered(&mut self, item: ItemId, link: &ChainLink) {
         self.links.entry(link.revision).or_insert((item, link.content));
+        self.again.retain(|(_, content)| !content.same_as(&link.content));
     }
 }

@@ -4,7 +4,9 @@
 use super::{Invariant, found};
 use crate::node::PaperKeys;
 use crate::world::World;
+use tcat_engine::clock::Stamp;
 use tcat_engine::entry::Entry;
+use tcat_engine::ids::ItemId;
 use tcat_engine::message::{Message, Page};
 
 impl World {
@@ -23,8 +25,10 @@ impl World {
         let told = self.truth.told.entry(n).or_default();
         *told = (*told).max(page.through);
         let now_ms = self.now_ms();
-        for (_, record) in page.batches.iter().flat_map(|batch| batch.records()) {
-            let Ok(Entry { copy: Some(copy), .. }) = Entry::decode(&record.entry) else { continue };
+        for (stamp, record) in page.batches.iter().flat_map(|batch| batch.records()) {
+            let Ok(entry) = Entry::decode(&record.entry) else { continue };
+            self.witness_word(n, stamp, record.item, &entry);
+            let Some(copy) = entry.copy else { continue };
             let Some(base) = copy.base else { continue };
             let item = record.item;
             let happened = self.truth.links.get(&base.revision);
@@ -36,6 +40,32 @@ impl World {
                     base.content,
                     base.revision
                 );
+                found(now_ms, &[n], &[item], text)
+            });
+        }
+    }
+
+    /// S10: who cannot see its files takes back no word on them. And tombstones are remembered.
+    fn witness_word(&mut self, n: usize, stamp: Stamp, item: ItemId, entry: &Entry) {
+        if !self.planned {
+            return;
+        }
+        let said = self.truth.said.entry((n, item)).or_default();
+        if said.0 >= stamp {
+            return;
+        }
+        let before = said.1.take();
+        let held = entry.copy.as_ref().and_then(|copy| copy.held.as_ref());
+        *said = (stamp, held.map(|held| (held.path.clone(), held.content)));
+        match entry.is_tombstone() {
+            true => _ = self.truth.tombstones.insert((n, item), stamp),
+            false => _ = self.truth.tombstones.remove(&(n, item)),
+        }
+        if let (Some((path, content)), None) = (before, held) {
+            let there = self.folder(n).content_at(&path).is_some_and(|there| there.same_as(&content));
+            let (blind, now_ms) = (self.is_unmounted(n), self.now_ms());
+            self.book.check(Invariant::S10, !(blind && there), || {
+                let text = format!("node {} takes back that it holds {path}, which it cannot see", n + 1);
                 found(now_ms, &[n], &[item], text)
             });
         }

@@ -4,7 +4,8 @@ use super::{ClaimWorld, OVERLAP_MS_MAX, Transfer};
 use tcat_engine::clock::Stamp;
 use tcat_engine::content::Content;
 use tcat_engine::entry::{Entry, TaskKind};
-use tcat_engine::ids::ItemId;
+use tcat_engine::ids::{ClientId, ItemId};
+use tcat_engine::message::Message;
 use tcat_engine::ports::EffectId;
 
 impl ClaimWorld {
@@ -19,7 +20,18 @@ impl ClaimWorld {
             };
             let known = self.claim_known(n, other, content);
             let knows = known.is_some_and(|(epoch, stamp)| epoch == theirs.epoch && stamp >= theirs.stamp);
+            let forgot = !knows && self.has_believed(n, other, content, theirs.epoch, theirs.stamp);
             let asleep = self.asleep.get(&other).is_some_and(|until_ms| *until_ms >= self.now_ms);
+            if forgot && !half_cut && !asleep {
+                let text = format!(
+                    "S1: node{} stakes epoch {epoch} and has forgotten that node{} works under epoch {}",
+                    n + 1,
+                    other + 1,
+                    theirs.epoch
+                );
+                self.broken.push(text);
+                break;
+            }
             if knows && !half_cut && !asleep && theirs.epoch < epoch {
                 let text = format!(
                     "S1: node{} stakes epoch {epoch} while node{} works under epoch {}",
@@ -75,6 +87,32 @@ impl ClaimWorld {
         }
     }
 
+    /// What a node believes of others' claims, now that it has heard something of these items of one owner.
+    pub(super) fn remember(&mut self, n: usize, (owner, items): &(ClientId, Vec<ItemId>)) {
+        for item in items {
+            let Some(content) = self.contents.get(item) else { continue };
+            let report = self.nodes[n].engine.as_ref().and_then(|engine| engine.item_report(item).ok());
+            let Some(entry) =
+                report.and_then(|report| report.entries.into_iter().find(|entry| entry.owner() == *owner))
+            else {
+                continue;
+            };
+            let claim = entry.entry.claim(TaskKind::Download, content).map(|claim| claim.epoch);
+            let newest = self.believed.entry((n, *owner, *item)).or_default();
+            if newest.0 < entry.dot.stamp {
+                *newest = (entry.dot.stamp, claim);
+            }
+        }
+    }
+
+    /// Whether the newest that a node ever believed of another's work on a content is the claim under which that works.
+    fn has_believed(&self, n: usize, other: usize, content: &Content, epoch: u64, stamp: Stamp) -> bool {
+        let owner = self.nodes[other].id;
+        let items = self.items.get(content).into_iter().flatten();
+        let mut believed = items.filter_map(|item| self.believed.get(&(n, owner, *item)));
+        believed.any(|(at, claim)| *at >= stamp && *claim == Some(epoch))
+    }
+
     fn is_cut(&self, a: usize, b: usize) -> bool {
         self.cuts.contains(&(a, b)) || self.cuts.contains(&(b, a))
     }
@@ -96,4 +134,11 @@ impl ClaimWorld {
         });
         claims.max()
     }
+}
+
+/// The items that a page is about, and whose words on them it has.
+pub(super) fn items_of(message: &Message) -> (ClientId, Vec<ItemId>) {
+    let Message::Page(page) = message else { return (ClientId([0; 32]), Vec::new()) };
+    let records = page.batches.iter().flat_map(|batch| batch.records());
+    (page.owner, records.map(|(_, record)| record.item).collect())
 }

@@ -1,6 +1,6 @@
 //! `explore`: the regression plans, then many seeds on several threads, with progress while they run.
 
-use super::{Ended, Failed, fidelity_option, read_plan, show};
+use super::{Ended, Failed, fidelity_option, plan_of, read_plan, show};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,6 +27,9 @@ pub struct Options {
     /// The seeds, half-open: 0..2000.
     #[arg(long, value_parser = seeds)]
     pub seeds: Seeds,
+    /// The plans of this situation, instead of the seeds' own.
+    #[arg(long)]
+    pub situation: Option<String>,
     /// On how many threads.
     #[arg(long, default_value_t = 1)]
     pub jobs: usize,
@@ -179,7 +182,11 @@ pub fn explore(options: &Options) -> Result<Ended, Failed> {
     let mut worst = regressions(&options.regressions)?;
     let enough = |total: &Total| options.first && !total.failures.is_empty();
     let show = !options.quiet && (std::io::stderr().is_terminal() || to - from > 200);
-    let plan = |seed| expand_for(seed, options.fidelity);
+    let situation = options.situation.as_deref();
+    plan_of(0, situation, options.fidelity)?;
+    let plan = |seed| {
+        plan_of(seed, situation, options.fidelity).unwrap_or_else(|_| expand_for(seed, options.fidelity))
+    };
     let total = play_all(options.seeds, options.jobs, plan, enough, show)?;
     for (seed, finished) in &total.failures {
         let ended = Ended::of(finished);
@@ -192,7 +199,8 @@ pub fn explore(options: &Options) -> Result<Ended, Failed> {
         show::header(&plan, true);
         let finished = run(&plan, true).map_err(|why| why.to_string())?;
         let option = fidelity_option(options.fidelity);
-        show::verdict(&plan, &finished, &format!("tcat-sim run --seed {seed}{option}"));
+        let of = situation.map_or(String::new(), |name| format!(" --situation {name}"));
+        show::verdict(&plan, &finished, &format!("tcat-sim run --seed {seed}{option}{of}"));
     }
     println!("{}", total.line());
     println!("took {:.1} s", begun.elapsed().as_secs_f64());

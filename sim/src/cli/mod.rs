@@ -17,6 +17,7 @@ use tcat_sim::export::{EVENTS_MAX, jsonl, shiviz, window};
 use tcat_sim::plan::{Fidelity, Plan};
 use tcat_sim::run::{Finished, bug_named, run};
 use tcat_sim::shrink::shrink;
+use tcat_sim::situations;
 
 /// How a command ended. The numbers are the exit statuses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -113,6 +114,9 @@ pub struct Which {
     /// A plan file instead.
     #[arg(long, conflicts_with = "seed")]
     plan: Option<PathBuf>,
+    /// Of this situation, instead of the seed's own plan; see `tcat-sim faults`.
+    #[arg(long, conflicts_with = "plan")]
+    situation: Option<String>,
     /// Plant this bug, by id or number.
     #[arg(long)]
     bug: Option<String>,
@@ -127,6 +131,15 @@ pub struct Which {
     events: bool,
 }
 
+/// The plan of a seed, in a situation if one is named.
+pub fn plan_of(seed: u64, situation: Option<&str>, fidelity: Option<Fidelity>) -> Result<Plan, Failed> {
+    let Some(name) = situation else { return Ok(expand_for(seed, fidelity)) };
+    let known =
+        situations::named(name).ok_or(format!("there is no situation {name:?}; see `tcat-sim faults`"))?;
+    let plan = known.plan(seed);
+    Ok(Plan { fidelity: fidelity.unwrap_or(plan.fidelity), ..plan })
+}
+
 impl Which {
     pub fn plan(&self) -> Result<Plan, Failed> {
         let mut plan = match (&self.plan, self.seed) {
@@ -134,7 +147,7 @@ impl Which {
                 let plan = read_plan(file)?;
                 Plan { fidelity: self.fidelity.unwrap_or(plan.fidelity), ..plan }
             }
-            (None, seed) => expand_for(seed.unwrap_or(0), self.fidelity),
+            (None, seed) => plan_of(seed.unwrap_or(0), self.situation.as_deref(), self.fidelity)?,
         };
         if let Some(bug) = &self.bug {
             let known =
@@ -187,8 +200,9 @@ pub fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Run(which) => play(&which),
         Command::Replay { file } => {
-            let (seed, bug, fidelity) = (None, None, None);
-            play(&Which { seed, plan: Some(file), bug, fidelity, quiet: false, events: false })
+            let (seed, bug, fidelity, situation) = (None, None, None, None);
+            let (quiet, events) = (false, false);
+            play(&Which { seed, plan: Some(file), bug, fidelity, situation, quiet, events })
         }
         Command::Explore(options) => explore::explore(&options),
         Command::Shrink { which, seconds, invariant, out } => {

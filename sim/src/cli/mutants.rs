@@ -3,17 +3,22 @@
 use super::explore::{Seeds, Total, play_all, quiet_panics};
 use super::{Ended, Failed, meta};
 use clap::Args;
+use std::collections::BTreeSet;
 use std::time::Instant;
 use tcat_engine::planted::{Bug, State};
 use tcat_sim::checks::Invariant;
 use tcat_sim::expand::{expand, expand_for};
 use tcat_sim::plan::{Canary, Fidelity, Plan};
-use tcat_sim::run::bug_named;
+use tcat_sim::run::{Finished, bug_named, run};
+use tcat_sim::situations;
 
 #[derive(Args, Clone)]
 pub struct Options {
     /// Only these bugs, by id or number.
     bugs: Vec<String>,
+    /// All but these bugs, by id or number; canaries are looked for all the same.
+    #[arg(long, value_name = "BUG", conflicts_with = "bugs")]
+    except: Vec<String>,
     /// At most so many seeds a bug.
     #[arg(long, default_value_t = 2_000)]
     seeds: u64,
@@ -26,17 +31,18 @@ pub struct Options {
 struct Hunt {
     /// The seed that caught it, and what else failed in the runs before.
     caught: Option<u64>,
-    others: Vec<&'static str>,
+    others: BTreeSet<&'static str>,
+    /// How many plans fail in the same way without the bug: they show nothing.
+    alike: u64,
 }
 
 pub fn mutants(options: &Options) -> Result<Ended, Failed> {
     quiet_panics();
-    let chosen = match options.bugs.is_empty() {
-        true => Bug::ALL.to_vec(),
-        false => {
-            let named = options.bugs.iter().map(|id| bug_named(id).ok_or(format!("there is no bug {id:?}")));
-            named.collect::<Result<_, _>>()?
-        }
+    let named = |id: &String| bug_named(id).ok_or(format!("there is no bug {id:?}"));
+    let except: Vec<Bug> = options.except.iter().map(named).collect::<Result<_, _>>()?;
+    let chosen: Vec<Bug> = match options.bugs.is_empty() {
+        true => Bug::ALL.iter().copied().filter(|bug| !except.contains(bug)).collect(),
+        false => options.bugs.iter().map(named).collect::<Result<_, _>>()?,
     };
     let (planted, waiting): (Vec<_>, Vec<_>) =
         chosen.into_iter().partition(|bug| bug.state() == State::Planted);
@@ -47,8 +53,12 @@ pub fn mutants(options: &Options) -> Result<Ended, Failed> {
             Some(seed) => format!("caught by seed {seed}"),
             None => format!("MISSED in {} seeds", options.seeds),
         };
-        let others =
-            if hunt.others.is_empty() { String::new() } else { format!("; also {}", hunt.others.join(", ")) };
+        let others: Vec<_> = hunt.others.iter().copied().collect();
+        let mut others =
+            if others.is_empty() { String::new() } else { format!("; also {}", others.join(", ")) };
+        if hunt.alike > 0 {
+            others.push_str(&format!("; {} plans fail so without it", hunt.alike));
+        }
         let took = begun.elapsed().as_secs_f64();
         println!("{:26} {:4} {how}{others} ({took:.1} s)", bug.id(), bug.invariant());
         hunts.push(hunt);
@@ -75,29 +85,36 @@ pub fn mutants(options: &Options) -> Result<Ended, Failed> {
     Ok(if well { Ended::Well } else { Ended::Missed })
 }
 
+/// Explores until the bug's invariant is violated by a plan that keeps it without the bug.
 fn hunt(bug: Bug, options: &Options) -> Result<Hunt, Failed> {
     let invariant = Invariant::named(bug.invariant());
-    let trips = |total: &Total, seed: &u64| {
-        let violations = total.failures.get(seed).map_or(&[][..], |finished| &finished.violations);
-        violations.iter().any(|violation| Some(violation.invariant) == invariant)
-    };
-    let enough = |total: &Total| total.failures.keys().any(|seed| trips(total, seed));
+    let situation = situations::of_bug(bug);
     // What sits in the storage is not there in a light run.
     let fidelity = (bug == Bug::AckBeforeSync).then_some(Fidelity::Full);
-    let plan = |seed| Plan { bug: Some(bug.id().into()), ..expand_for(seed, fidelity) };
-    let seeds = Seeds { from: 0, to: options.seeds };
-    let total = play_all(seeds, options.jobs, plan, enough, false)?;
-    let caught = total.failures.keys().copied().find(|seed| trips(&total, seed));
-    let mut others: Vec<_> = total
-        .failures
-        .values()
-        .flat_map(|finished| &finished.violations)
-        .filter(|violation| Some(violation.invariant) != invariant)
-        .map(|violation| violation.invariant.id())
-        .collect();
-    others.sort_unstable();
-    others.dedup();
-    Ok(Hunt { caught, others })
+    let sound = |seed| situation.map_or_else(|| expand_for(seed, fidelity), |situation| situation.plan(seed));
+    let plan = |seed| Plan { bug: Some(bug.id().into()), ..sound(seed) };
+    let trips = |finished: &Finished| {
+        finished.violations.iter().any(|violation| Some(violation.invariant) == invariant)
+    };
+    let mut hunt = Hunt { caught: None, others: BTreeSet::new(), alike: 0 };
+    let mut from = 0;
+    while from < options.seeds && hunt.caught.is_none() {
+        let enough = |total: &Total| total.failures.values().any(trips);
+        let total = play_all(Seeds { from, to: options.seeds }, options.jobs, plan, enough, false)?;
+        from = options.seeds;
+        for (seed, finished) in &total.failures {
+            let others = finished.violations.iter().map(|violation| violation.invariant);
+            hunt.others.extend(others.filter(|other| Some(*other) != invariant).map(Invariant::id));
+            if trips(finished) {
+                match trips(&run(&sound(*seed), false).map_err(|why| why.to_string())?) {
+                    false => hunt.caught = Some(*seed),
+                    true => (hunt.alike, from) = (hunt.alike + 1, seed + 1),
+                }
+                break;
+            }
+        }
+    }
+    Ok(hunt)
 }
 
 /// Defects of the simulator itself, and whether they were noticed.

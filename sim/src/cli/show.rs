@@ -6,6 +6,7 @@ use tcat_sim::checks::{Invariant, Violation};
 use tcat_sim::classes::{CLASSES, ClassState};
 use tcat_sim::plan::{Fidelity, Plan};
 use tcat_sim::run::Finished;
+use tcat_sim::situations::SITUATIONS;
 use tcat_sim::trace::TraceEvent;
 
 /// How many events of a failure are printed.
@@ -100,6 +101,11 @@ pub fn faults() {
             None => println!("  {invariant}"),
             Some(what) => println!("  {invariant} [waits for {what}]"),
         }
+    }
+    println!("\nsituations");
+    for situation in SITUATIONS {
+        let bugs: Vec<_> = situation.bugs.iter().filter_map(|bug| bug.id().split('-').next()).collect();
+        println!("  {:28} {} [shows {}]", situation.name, situation.what, bugs.join(", "));
     }
     println!("\nplanted bugs");
     for bug in Bug::ALL {

@@ -3,10 +3,8 @@
 use super::{Ended, Failed};
 use clap::Args;
 use std::time::Instant;
-use tcat_sim::clock::ClockPlan;
-use tcat_sim::plan::{Deed, Fidelity, Item, NodePlan, PLAN_VERSION, Plan, What};
+use tcat_sim::plan::{Deed, Fidelity, Item, NodePlan, Plan, What};
 use tcat_sim::run::run;
-use tcat_sim::world::Weather;
 
 #[derive(Args, Clone)]
 pub struct Options {
@@ -26,13 +24,8 @@ pub struct Options {
 
 pub fn speed(options: &Options) -> Result<Ended, Failed> {
     let calm_ms = options.seconds * 1_000;
-    let node = NodePlan {
-        clock: ClockPlan::default(),
-        lease_ms: 10_000,
-        poll_ms: 5_000,
-        scan_interval_ms: 600_000,
-        starts_ms: 0,
-    };
+    let node =
+        NodePlan { lease_ms: 10_000, poll_ms: 5_000, scan_interval_ms: 600_000, ..NodePlan::default() };
     let deed = |n: u64| Item {
         at_ms: n * 1_000 / options.saves.max(1),
         what: What::Deed(Deed::Save {
@@ -42,22 +35,9 @@ pub fn speed(options: &Options) -> Result<Ended, Failed> {
             content: 1_000 + n,
         }),
     };
-    let plan = Plan {
-        version: PLAN_VERSION,
-        seed: 1,
-        fidelity: options.fidelity.unwrap_or(Fidelity::Light),
-        workload: "steady".into(),
-        classes: Vec::new(),
-        nodes: vec![node; options.nodes],
-        weather: Weather { loss_permille: 0, twice_permille: 0, delay_ms_max: 5 },
-        items: (0..options.seconds * options.saves).map(deed).collect(),
-        calm_ms,
-        dead: Vec::new(),
-        plain_roots: Vec::new(),
-        unrecoverable: false,
-        bug: None,
-        canary: None,
-    };
+    let items = (0..options.seconds * options.saves).map(deed).collect();
+    let fidelity = options.fidelity.unwrap_or(Fidelity::Light);
+    let plan = Plan { items, calm_ms, fidelity, ..Plan::empty(1, "steady", vec![node; options.nodes]) };
     let begun = Instant::now();
     let finished = run(&plan, false).map_err(|why| why.to_string())?;
     let seconds = begun.elapsed().as_secs_f64();
