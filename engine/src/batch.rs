@@ -5,10 +5,9 @@
 //! the receiver still checks the owner's signature over it.
 
 use crate::clock::{Incarnation, Stamp};
-use crate::codec::{CodecError, Coded, Reader};
+
 use crate::ids::{ClientId, ItemId};
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::{Decode, Encode};
 use std::fmt;
 use std::iter::Peekable;
 
@@ -16,42 +15,8 @@ use std::iter::Peekable;
 pub const BATCH_RECORDS_MAX: usize = 256;
 
 /// An ed25519 signature.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Signature(pub [u8; 64]);
-
-/// Exactly 64 bytes on the wire, in one form.
-impl Coded for Signature {
-    #[inline]
-    fn put(&self, to: &mut Vec<u8>) {
-        to.extend_from_slice(&self.0);
-    }
-    #[inline]
-    fn take(from: &mut Reader<'_>) -> Result<Self, CodecError> {
-        from.array().map(Self)
-    }
-}
-
-/// Two halves without lengths: serde has no arrays of 64.
-#[cfg(test)]
-impl Serialize for Signature {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (mut left, mut right) = ([0u8; 32], [0u8; 32]);
-        left.copy_from_slice(&self.0[..32]);
-        right.copy_from_slice(&self.0[32..]);
-        (left, right).serialize(serializer)
-    }
-}
-
-#[cfg(test)]
-impl<'de> Deserialize<'de> for Signature {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (left, right): ([u8; 32], [u8; 32]) = Deserialize::deserialize(deserializer)?;
-        let mut whole = [0; 64];
-        whole[..32].copy_from_slice(&left);
-        whole[32..].copy_from_slice(&right);
-        Ok(Self(whole))
-    }
-}
 
 impl fmt::Debug for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,19 +33,16 @@ pub trait Keys {
 }
 
 /// One entry as its owner wrote it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Record {
     /// The item.
     pub item: ItemId,
     /// The entry's bytes, verbatim.
     pub entry: Vec<u8>,
 }
-crate::coded!(struct Record { item, entry });
 
 /// A part of a batch's tree, from the left.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum Piece {
     /// A record that still counts.
     Record(Record),
@@ -92,14 +54,9 @@ pub enum Piece {
         hash: [u8; 32],
     },
 }
-crate::coded!(enum Piece {
-    0 Record(inner),
-    1 Pruned { records, hash },
-});
 
 /// The records of one transaction, some of them pruned, under their owner's signature.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Batch {
     /// Who wrote it.
     pub owner: ClientId,
@@ -114,7 +71,6 @@ pub struct Batch {
     /// The tree.
     pub pieces: Vec<Piece>,
 }
-crate::coded!(struct Batch { owner, incarnation, first, count, signature, pieces });
 
 /// A batch that is not what its owner signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -295,8 +251,7 @@ fn take_subtree(count: u32, pieces: &mut Pieces<'_>) -> Vec<Piece> {
 }
 
 /// Which records of a kept batch still count, without the records: what a store keeps beside the entries.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Skeleton {
     /// How many records were written.
     pub count: u32,
@@ -305,11 +260,9 @@ pub struct Skeleton {
     /// The tree, from the left.
     pub bones: Vec<Bone>,
 }
-crate::coded!(struct Skeleton { count, signature, bones });
 
 /// A part of a [`Skeleton`].
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum Bone {
     /// One record that still counts; it is kept under its item.
     Live,
@@ -321,10 +274,6 @@ pub enum Bone {
         hash: [u8; 32],
     },
 }
-crate::coded!(enum Bone {
-    0 Live,
-    1 Pruned { records, hash },
-});
 
 impl Skeleton {
     /// The skeleton of a verified batch.

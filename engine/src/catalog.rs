@@ -6,41 +6,33 @@ use crate::clock::Dot;
 use crate::content::Content;
 use crate::ids::{ClientId, ItemId, ObjectId};
 use crate::paths::MediaPath;
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::{Decode, Encode};
 
 /// The unique id of one committed state of a row: the committer's dot. Never a counter, so that a restored catalog
 /// cannot hand out the same id for another content.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
 pub struct Revision(pub Dot);
-crate::coded!(struct Revision(_));
 
 /// One step of a row's history.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct ChainLink {
     /// The step's id.
     pub revision: Revision,
     /// The content from this step on.
     pub content: Content,
 }
-crate::coded!(struct ChainLink { revision, content });
 
 /// Which life of a catalog: a restore from a backup begins a new one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Encode, Decode)]
 pub struct CatalogEpoch {
     /// Rises with each new epoch.
     pub number: u64,
     /// Tells apart epochs minted by two who did not know of each other.
     pub id: [u8; 16],
 }
-crate::coded!(struct CatalogEpoch { number, id });
 
 /// A place in the catalog's feed of changes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Encode, Decode)]
 pub struct FeedPosition {
     /// The catalog epoch in which `number` counts.
     pub epoch: CatalogEpoch,
@@ -49,18 +41,15 @@ pub struct FeedPosition {
     /// Random id of that change, so that a restored catalog which uses the number again is recognised; zero for 0.
     pub id: [u8; 16],
 }
-crate::coded!(struct FeedPosition { epoch, number, id });
 
 /// A place in the feed of one life of the catalog, as ledgers speak of it: without the id of the change.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Encode, Decode)]
 pub struct FeedPlace {
     /// The catalog epoch in which `number` counts.
     pub epoch: CatalogEpoch,
     /// A number of that feed, 0 before the first change.
     pub number: u64,
 }
-crate::coded!(struct FeedPlace { epoch, number });
 
 impl From<FeedPosition> for FeedPlace {
     fn from(position: FeedPosition) -> Self {
@@ -69,8 +58,7 @@ impl From<FeedPosition> for FeedPlace {
 }
 
 /// A row's place in its life. `tcat_media.state` holds the lower-case name with `-` between words.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
 pub enum RowState {
     /// Known, but its object is not there yet; `owner` is uploading it.
     Pending {
@@ -86,17 +74,9 @@ pub enum RowState {
     /// Its object is gone; the row follows.
     KillComplete,
 }
-crate::coded!(enum RowState {
-    0 Pending { owner },
-    1 Active,
-    2 KillRequest,
-    3 KillWip,
-    4 KillComplete,
-});
 
 /// One item as the catalog has it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct CatalogRow {
     /// The media id.
     pub item: ItemId,
@@ -125,10 +105,6 @@ pub struct CatalogRow {
     /// The newest [`CHAIN_LINKS_MAX`] steps, oldest first; the last is (`revision`, `content`).
     pub chain: Vec<ChainLink>,
 }
-crate::coded!(struct CatalogRow {
-    item, state, revision, content, object, generation, cache_path, virtual_path, content_type, claim_epoch, upload,
-    version_of, chain,
-});
 
 /// How many steps of a chain a row carries. A base that is older counts as forked, which keeps both contents.
 pub const CHAIN_LINKS_MAX: usize = 256;
@@ -151,8 +127,7 @@ impl CatalogRow {
 }
 
 /// What remains of a removed item, for good: it keeps deleted media from coming back.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct RemovalRecord {
     /// The removed item.
     pub item: ItemId,
@@ -161,21 +136,15 @@ pub struct RemovalRecord {
     /// The contents that it had, newest last.
     pub contents: Vec<Content>,
 }
-crate::coded!(struct RemovalRecord { item, cache_path, contents });
 
 /// One change in the feed, as the item stands now.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum FeedChange {
     /// The row was created or changed.
     Row(Box<CatalogRow>),
     /// The row is gone.
     Removed(RemovalRecord),
 }
-crate::coded!(enum FeedChange {
-    0 Row(inner),
-    1 Removed(inner),
-});
 
 impl FeedChange {
     /// The item concerned.

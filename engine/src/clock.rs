@@ -4,15 +4,12 @@
 
 use crate::ids::ClientId;
 use crate::sorted::SortedMap;
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::{Decode, Encode};
 use std::fmt;
 
 /// One life of a client's database. Time-ordered, with 20 random low bits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
 pub struct Incarnation(pub u64);
-crate::coded!(struct Incarnation(_));
 
 impl Incarnation {
     /// A new incarnation above `floor`, the highest of ours that was ever seen anywhere.
@@ -30,15 +27,13 @@ impl fmt::Debug for Incarnation {
 }
 
 /// How far into one client's writing: compared lexicographically.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
 pub struct Stamp {
     /// The life of the client's database.
     pub incarnation: Incarnation,
     /// Counts that life's entries from 1; 0 means none yet.
     pub counter: u64,
 }
-crate::coded!(struct Stamp { incarnation, counter });
 
 impl fmt::Debug for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,15 +42,13 @@ impl fmt::Debug for Stamp {
 }
 
 /// The unique name of one write: who, in which life, the how-many-eth.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Dot {
     /// The writer.
     pub client: ClientId,
     /// Its position in the writer's sequence.
     pub stamp: Stamp,
 }
-crate::coded!(struct Dot { client, stamp });
 
 impl fmt::Debug for Dot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,10 +57,8 @@ impl fmt::Debug for Dot {
 }
 
 /// For each client, how far its ledger is known.
-#[derive(Clone, PartialEq, Eq, Default)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Default, Encode, Decode)]
 pub struct VersionVector(SortedMap<ClientId, Stamp>);
-crate::coded!(struct VersionVector(_));
 
 impl VersionVector {
     /// How far `client` is known; the zero stamp if not at all.
@@ -149,15 +140,13 @@ impl fmt::Debug for VersionVector {
 }
 
 /// A hybrid logical clock's reading: it orders entries for people, and decides nothing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Encode, Decode)]
 pub struct Label {
     /// Milliseconds since 1970, as the writer believed, or the last label seen if that was later.
     pub wall_ms: u64,
     /// Tells apart labels of one millisecond.
     pub logical: u32,
 }
-crate::coded!(struct Label { wall_ms, logical });
 
 impl Label {
     /// The furthest that another's label may drag our own clock ahead of our wall clock.

@@ -1,22 +1,17 @@
 //! What a file contains, as digests: the only thing that settling compares.
 
 use crate::ids::{IdError, from_hex, hex};
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::{Decode, Encode};
 use std::fmt;
 use std::str::FromStr;
 
 /// The catalog's digest: MD5, as the ancestor's tables have it. Base64 in SQL, hexadecimal to people.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Md5(pub [u8; 16]);
-crate::coded!(struct Md5(_));
 
 /// The digest that proves a transfer while it streams.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Blake3(pub [u8; 32]);
-crate::coded!(struct Blake3(_));
 
 macro_rules! digest_text {
     ($name:ident) => {
@@ -44,8 +39,7 @@ digest_text!(Blake3);
 /// One content: MD5, size in bytes, and BLAKE3 where one node computed both in one pass.
 ///
 /// A row of the ancestor's catalog knows no BLAKE3, so equality of contents is [`Content::same_as`], not `==`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Content {
     /// MD5 of all bytes.
     pub md5: Md5,
@@ -54,7 +48,6 @@ pub struct Content {
     /// BLAKE3 of the same bytes, where known.
     pub blake3: Option<Blake3>,
 }
-crate::coded!(struct Content { md5, size, blake3 });
 
 impl Content {
     /// Whether both are the same bytes: BLAKE3 decides where both sides know it, beside MD5 and size.

@@ -10,8 +10,7 @@ use crate::codec::{self, CodecError};
 use crate::content::Content;
 use crate::ids::{CacheId, ClientId, ItemId};
 use crate::paths::MediaPath;
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::{Decode, Encode};
 
 /// One client's word on one item.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -45,8 +44,7 @@ pub struct Field {
 }
 
 /// A client's copy of an item.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
 pub struct Copy {
     /// What the cache holds now; none while it holds nothing.
     pub held: Option<Held>,
@@ -56,11 +54,9 @@ pub struct Copy {
     /// chain; written before they are offered. At most [`LINE_LINKS_MAX`].
     pub line: Vec<ChainLink>,
 }
-crate::coded!(struct Copy { held, base, line });
 
 /// A file in a cache.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Held {
     /// Its content.
     pub content: Content,
@@ -69,11 +65,9 @@ pub struct Held {
     /// When this content came into the cache, milliseconds since 1970, for people.
     pub cached_date_ms: u64,
 }
-crate::coded!(struct Held { content, path, cached_date_ms });
 
 /// What a claim is for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
 pub enum TaskKind {
     /// Fetch a content from the cloud.
     Download,
@@ -84,16 +78,9 @@ pub enum TaskKind {
     /// Make a derivative.
     Derive,
 }
-crate::coded!(enum TaskKind {
-    0 Download,
-    1 Upload,
-    2 Kill,
-    3 Derive,
-});
 
 /// "I do this task for this content."
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Claim {
     /// The task.
     pub task: TaskKind,
@@ -110,7 +97,6 @@ pub struct Claim {
     /// How often it was begun, this time included.
     pub attempts: u32,
 }
-crate::coded!(struct Claim { task, target, epoch, seen, started, progress, attempts });
 
 /// The most claims that one entry holds.
 pub const CLAIMS_MAX: usize = 8;

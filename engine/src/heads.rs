@@ -11,11 +11,12 @@
 
 use crate::batch::{Keys, Signature};
 use crate::clock::{Stamp, VersionVector};
-use crate::codec::{CodecError, Coded, Reader};
 use crate::ids::{ClientId, ItemId};
 use crate::sorted::SortedMap;
-#[cfg(test)]
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{Decode, Encode};
 use std::fmt;
 
 const LANES: usize = 1024;
@@ -76,15 +77,17 @@ impl fmt::Debug for LedgerSum {
     }
 }
 
-impl Coded for LedgerSum {
-    fn put(&self, to: &mut Vec<u8>) {
-        self.bytes().put(to);
+impl Encode for LedgerSum {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.bytes().encode(encoder)
     }
-    fn take(from: &mut Reader<'_>) -> Result<Self, CodecError> {
-        let length = from.length()?;
-        let bytes = u8::take_all(from, length)?;
+}
+
+impl<Context> Decode<Context> for LedgerSum {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let bytes = Vec::<u8>::decode(decoder)?;
         if bytes.len() != SUM_BYTES {
-            return Err(CodecError("a ledger's sum of another length".into()));
+            return Err(DecodeError::Other("a ledger's sum of another length"));
         }
         let mut sum = Self::default();
         for (lane, bytes) in sum.0.iter_mut().zip(bytes.chunks_exact(2)) {
@@ -94,31 +97,10 @@ impl Coded for LedgerSum {
     }
 }
 
-#[cfg(test)]
-impl Serialize for LedgerSum {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.bytes().serialize(serializer)
-    }
-}
-
-#[cfg(test)]
-impl<'de> Deserialize<'de> for LedgerSum {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes = Vec::<u8>::deserialize(deserializer)?;
-        if bytes.len() != SUM_BYTES {
-            return Err(serde::de::Error::custom("a ledger's sum of another length"));
-        }
-        let mut sum = Self::default();
-        for (lane, bytes) in sum.0.iter_mut().zip(bytes.chunks_exact(2)) {
-            *lane = u16::from_le_bytes([bytes[0], bytes[1]]);
-        }
-        Ok(sum)
-    }
-}
+bincode::impl_borrow_decode!(LedgerSum);
 
 /// An owner's word on its whole ledger: "up to this stamp my live entries add up to this".
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Head {
     /// The owner's last stamp when it signed.
     pub stamp: Stamp,
@@ -127,7 +109,6 @@ pub struct Head {
     /// The owner's signature.
     pub signature: Signature,
 }
-crate::coded!(struct Head { stamp, hash, signature });
 
 impl Head {
     /// Signs a head as its owner.
@@ -158,21 +139,17 @@ fn signed_bytes(owner: &ClientId, stamp: Stamp, hash: &[u8; 32]) -> Vec<u8> {
 }
 
 /// At which head a ledger is whole. The tag tells apart two heads of one stamp, which only a fork has.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Encode, Decode)]
 pub struct WholeAt {
     /// The head's stamp.
     pub stamp: Stamp,
     /// The first eight bytes of the head's hash.
     pub tag: [u8; 8],
 }
-crate::coded!(struct WholeAt { stamp, tag });
 
 /// For each client, at which head its ledger is whole.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Default, Debug, Encode, Decode)]
 pub struct WholeVector(pub SortedMap<ClientId, WholeAt>);
-crate::coded!(struct WholeVector(_));
 
 impl WholeVector {
     /// Up to where `client`'s ledger is whole; the zero stamp if not at all.

@@ -2,18 +2,15 @@
 //!
 //! All of them are plain bytes with a total order; none is ever derived from a clock or a name.
 
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::{Decode, Encode};
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 use uuid::Uuid;
 
 /// One node's identity: its ed25519 public key (32 bytes), so that a signature needs no look-up to be checked.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct ClientId(pub [u8; 32]);
-crate::coded!(struct ClientId(_));
 
 impl ClientId {
     /// The first eight hex digits: enough to tell apart the 64 clients of a workgroup on a screen.
@@ -76,10 +73,8 @@ byte_order!(ClientId);
 macro_rules! guid {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-        #[cfg_attr(test, derive(Serialize, Deserialize))]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
         pub struct $name(pub [u8; 16]);
-        $crate::coded!(struct $name(_));
         byte_order!($name);
 
         impl $name {

@@ -10,8 +10,10 @@ use crate::clock::{Stamp, VersionVector};
 use crate::codec::{self, CodecError};
 use crate::heads::{Head, WholeVector};
 use crate::ids::ClientId;
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{Decode, Encode};
 use std::collections::BTreeMap;
 
 /// The version of the protocol that this code speaks.
@@ -25,7 +27,6 @@ const FRAME_BYTES_USUAL: usize = 1 << 10;
 
 /// A sign of life: what the sender knows, and what it has heard.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct Heartbeat {
     /// A random number of this start of the sender.
     pub start: u64,
@@ -42,28 +43,40 @@ pub struct Heartbeat {
     /// The (start, beat) last heard from the receiver: tells it that it is heard.
     pub echo: Option<(u64, u64)>,
     /// At which heads the sender's ledgers are whole. Appended to the body.
-    #[cfg_attr(test, serde(skip))]
     pub whole: WholeVector,
     /// Whom the sender hears without a relay. Appended to the body.
-    #[cfg_attr(test, serde(skip))]
     pub hears: Vec<ClientId>,
 }
-crate::coded!(struct Heartbeat { start, beat, name, vector, feed, idle, echo } else { whole, hears });
+
+/// Without what was appended to the body later.
+impl Encode for Heartbeat {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        let Self { start, beat, name, vector, feed, idle, echo, whole: _, hears: _ } = self;
+        (start, beat, name, vector, feed, idle, echo).encode(encoder)
+    }
+}
+
+impl<Context> Decode<Context> for Heartbeat {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let (start, beat, name, vector, feed, idle, echo) = Decode::decode(decoder)?;
+        let (whole, hears) = Default::default();
+        Ok(Self { start, beat, name, vector, feed, idle, echo, whole, hears })
+    }
+}
+
+bincode::impl_borrow_decode!(Heartbeat);
 
 /// Asks for the entries of one ledger after a stamp.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Fetch {
     /// Whose ledger.
     pub owner: ClientId,
     /// What the asker has.
     pub after: Stamp,
 }
-crate::coded!(struct Fetch { owner, after });
 
 /// A part of one ledger, in dot order.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct Page {
     /// Whose ledger.
     pub owner: ClientId,
@@ -77,25 +90,37 @@ pub struct Page {
     pub more: bool,
     /// The owner's head at `through`, in the last page of a stream, if the sender's ledger is whole there. Appended to
     /// the body; left out if there is none.
-    #[cfg_attr(test, serde(skip))]
     pub head: Option<Head>,
 }
-crate::coded!(struct Page { owner, after, through, batches, more } else { head });
+
+/// Without what was appended to the body later.
+impl Encode for Page {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        let Self { owner, after, through, batches, more, head: _ } = self;
+        (owner, after, through, batches, more).encode(encoder)
+    }
+}
+
+impl<Context> Decode<Context> for Page {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let (owner, after, through, batches, more) = Decode::decode(decoder)?;
+        Ok(Self { owner, after, through, batches, more, head: None })
+    }
+}
+
+bincode::impl_borrow_decode!(Page);
 
 /// A sign of life that may travel through others: [`LifeBody`] as its client wrote and signed it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Life {
     /// The body's bytes, verbatim; a newer version may have appended to them.
     pub body: Vec<u8>,
     /// Its client's signature.
     pub signature: Signature,
 }
-crate::coded!(struct Life { body, signature });
 
 /// What a [`Life`] says.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct LifeBody {
     /// Who lives.
     pub owner: ClientId,
@@ -110,7 +135,6 @@ pub struct LifeBody {
     /// The (start, beat) that it last heard of each client, directly or through others.
     pub echoes: BTreeMap<ClientId, (u64, u64)>,
 }
-crate::coded!(struct LifeBody { owner, start, beat, vector, whole, echoes });
 
 impl Life {
     /// Signs a sign of life as its client.
@@ -135,8 +159,7 @@ fn signed_life(body: &[u8]) -> Vec<u8> {
 }
 
 /// The answer to a probe: the sender has scanned, read the feed to its head and come to rest since it was asked.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Rest {
     /// The probe's number.
     pub nonce: u64,
@@ -145,7 +168,6 @@ pub struct Rest {
     /// How far it had read the catalog.
     pub feed: FeedPosition,
 }
-crate::coded!(struct Rest { nonce, vector, feed });
 
 /// One message.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -171,20 +193,20 @@ impl Message {
         frame.extend_from_slice(&[PROTOCOL_VERSION, self.kind()]);
         match self {
             Message::Heartbeat(body) => {
-                codec::append(body, &mut frame);
-                codec::append(&body.whole, &mut frame);
-                codec::append(&body.hears, &mut frame);
+                codec::append(body, &mut frame)?;
+                codec::append(&body.whole, &mut frame)?;
+                codec::append(&body.hears, &mut frame)?;
             }
-            Message::Fetch(body) => codec::append(body, &mut frame),
+            Message::Fetch(body) => codec::append(body, &mut frame)?,
             Message::Page(body) => {
-                codec::append(body, &mut frame);
+                codec::append(body, &mut frame)?;
                 if let Some(head) = &body.head {
-                    codec::append(head, &mut frame);
+                    codec::append(head, &mut frame)?;
                 }
             }
-            Message::Probe(body) => codec::append(body, &mut frame),
-            Message::Rest(body) => codec::append(body, &mut frame),
-            Message::Life(body) => codec::append(body, &mut frame),
+            Message::Probe(body) => codec::append(body, &mut frame)?,
+            Message::Rest(body) => codec::append(body, &mut frame)?,
+            Message::Life(body) => codec::append(body, &mut frame)?,
         }
         if frame.len() > FRAME_BYTES_MAX {
             return Err(CodecError(format!("a frame of {} bytes is too long", frame.len())));

@@ -2,12 +2,10 @@
 
 use crate::content::Content;
 use crate::paths::MediaPath;
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::{Decode, Encode};
 
 /// What the file system says of a file without reading it. Zero where a platform has no such thing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Encode, Decode)]
 pub struct FileStat {
     /// Length in bytes.
     pub size: u64,
@@ -18,7 +16,6 @@ pub struct FileStat {
     /// The file's identity on its volume (inode or file id).
     pub file_id: u64,
 }
-crate::coded!(struct FileStat { size, mtime_ns, ctime_ns, file_id });
 
 /// One look at one path.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -3,20 +3,18 @@
 //! A [`MediaPath`] always stays inside the cache folder and outside tcat's own `.tcat/`; every path that comes from
 //! a disk, a peer or the catalog passes [`MediaPath::parse`] before anything is done with it.
 
-use crate::codec::{CodecError, Coded, Reader};
+use bincode::de::Decoder;
+use bincode::error::DecodeError;
+use bincode::{Decode, Encode};
 use icu_casemap::CaseMapper;
 use icu_normalizer::ComposingNormalizerBorrowed;
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// tcat's own folder inside the cache folder.
 pub const OWN_FOLDER: &str = ".tcat";
 
 /// A file's place relative to the cache folder: UTF-8, `/` between components, kept as the person wrote it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
-#[cfg_attr(test, serde(try_from = "String", into = "String"))]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode)]
 pub struct MediaPath(String);
 
 /// The form in which two paths are compared: equal for paths that are one file on a file system that ignores case
@@ -164,17 +162,15 @@ fn fold_any(text: &str) -> String {
 }
 
 /// As a text, which has to be such a path.
-impl Coded for MediaPath {
-    #[inline]
-    fn put(&self, to: &mut Vec<u8>) {
-        self.0.put(to);
-    }
-    fn take(from: &mut Reader<'_>) -> Result<Self, CodecError> {
-        let text = String::take(from)?;
-        Self::check(&text).map_err(|why| CodecError(why.to_string()))?;
+impl<Context> Decode<Context> for MediaPath {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let text = String::decode(decoder)?;
+        Self::check(&text).map_err(|why| DecodeError::OtherString(why.to_string()))?;
         Ok(Self(text))
     }
 }
+
+bincode::impl_borrow_decode!(MediaPath);
 
 impl TryFrom<String> for MediaPath {
     type Error = PathError;

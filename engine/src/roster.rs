@@ -6,12 +6,10 @@
 
 use crate::clock::Stamp;
 use crate::ids::ClientId;
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::{Decode, Encode};
 
 /// Where a client of the roster stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
 pub enum Standing {
     /// A member whose word counts.
     #[default]
@@ -25,15 +23,9 @@ pub enum Standing {
         last: Stamp,
     },
 }
-crate::coded!(enum Standing {
-    0 Current,
-    1 Absent,
-    2 Retired { last },
-});
 
 /// One client of the roster.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct RosterMember {
     /// Who.
     pub client: ClientId,
@@ -44,7 +36,6 @@ pub struct RosterMember {
     /// When it last visited, in milliseconds on the catalog's clock.
     pub seen_ms: u64,
 }
-crate::coded!(struct RosterMember { client, stamp, standing, seen_ms });
 
 /// A visit to the roster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -3,7 +3,10 @@
 //! For vectors of clients, of which a workgroup has few: cloned, compared, written and read at once, where a tree would
 //! take its nodes one by one. Inserting is linear: not for maps that grow.
 
-use crate::codec::{CodecError, Coded, Reader};
+use bincode::de::{BorrowDecoder, Decoder};
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{BorrowDecode, Decode, Encode};
 use std::fmt;
 
 /// A map of few keys, by rising key.
@@ -89,46 +92,36 @@ impl<K: Ord, V> FromIterator<(K, V)> for SortedMap<K, V> {
     }
 }
 
-/// As any map.
-impl<K: Coded + Ord, V: Coded> Coded for SortedMap<K, V>
-where
-    Self: crate::codec::Compared,
-    (K, V): crate::codec::Compared,
-{
-    #[inline]
-    fn put(&self, to: &mut Vec<u8>) {
-        crate::codec::put_length(self.0.len(), to);
-        <(K, V)>::put_all(&self.0, to);
+/// As any map: the number of pairs, then each.
+impl<K: Encode + 'static, V: Encode + 'static> Encode for SortedMap<K, V> {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.0.encode(encoder)
     }
-    #[inline]
-    fn take(from: &mut Reader<'_>) -> Result<Self, CodecError> {
-        let length = from.length()?;
-        Ok(<(K, V)>::take_all(from, length)?.into_iter().collect())
+}
+
+impl<Context, K, V> Decode<Context> for SortedMap<K, V>
+where
+    K: Decode<Context> + Ord + 'static,
+    V: Decode<Context> + 'static,
+{
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Vec::<(K, V)>::decode(decoder)?.into_iter().collect())
+    }
+}
+
+impl<'a, Context, K, V> BorrowDecode<'a, Context> for SortedMap<K, V>
+where
+    K: BorrowDecode<'a, Context> + Ord + 'static,
+    V: BorrowDecode<'a, Context> + 'static,
+{
+    fn borrow_decode<D: BorrowDecoder<'a, Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Vec::<(K, V)>::borrow_decode(decoder)?.into_iter().collect())
     }
 }
 
 impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for SortedMap<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.0.iter().map(|(key, value)| (key, value))).finish()
-    }
-}
-
-#[cfg(test)]
-mod as_serde {
-    use super::SortedMap;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use std::collections::BTreeMap;
-
-    impl<K: Serialize, V: Serialize> Serialize for SortedMap<K, V> {
-        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
-        }
-    }
-
-    impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>> Deserialize<'de> for SortedMap<K, V> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            Ok(BTreeMap::deserialize(deserializer)?.into_iter().collect())
-        }
     }
 }
 

@@ -235,12 +235,12 @@ fn lower(path: &Path) -> String {
 }
 
 /// What is kept of a hashed file.
+#[derive(bincode::Encode, bincode::Decode)]
 struct Remembered {
     content: Content,
     stat: FileStat,
     hashed_at_ns: i64,
 }
-tcat_engine::coded!(struct Remembered { content, stat, hashed_at_ns });
 
 impl Remembered {
     /// Whether a file with this stat must have this content.

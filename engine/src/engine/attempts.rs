@@ -12,8 +12,7 @@ use crate::planted::Bug;
 use crate::ports::Event;
 use crate::store::{Store, Table};
 use crate::transaction::Transaction;
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::{Decode, Encode};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// After so many attempts in a row a task is parked...
@@ -24,8 +23,7 @@ const PARKED_MS: u64 = 5 * 60_000;
 const WHY_BYTES_MAX: usize = 1024;
 
 /// One item's attempts in vain.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
 pub(super) struct Tries {
     /// How many, the one under way included.
     count: u32,
@@ -34,7 +32,6 @@ pub(super) struct Tries {
     /// The content that the task was about, where that matters.
     content: Option<Content>,
 }
-crate::coded!(struct Tries { count, why, content });
 
 /// Attempts of items that are not settled.
 #[derive(Debug, Default)]

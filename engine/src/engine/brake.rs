@@ -21,8 +21,7 @@ use crate::ports::{BrakeAnswer, Event};
 use crate::settle::{Question, Verdict};
 use crate::store::{Store, Table};
 use crate::transaction::Transaction;
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::{Decode, Encode};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How much may vanish or change within a time before a person is asked.
@@ -46,22 +45,15 @@ impl Default for BrakeLimits {
 }
 
 /// What happened to an item's file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 pub(super) enum ChangeKind {
     Deleted,
     Rewritten,
     Renamed,
 }
-crate::coded!(enum ChangeKind {
-    0 Deleted,
-    1 Rewritten,
-    2 Renamed,
-});
 
 /// A counted change, kept under its item while it counts, is held, or is to be undone.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 struct Changed {
     kind: ChangeKind,
     /// The base before the first change that counts.
@@ -71,7 +63,6 @@ struct Changed {
     /// A person has refused it.
     refused: bool,
 }
-crate::coded!(struct Changed { kind, was, was_at, refused });
 
 /// What the brake counts and holds.
 #[derive(Debug, Default)]

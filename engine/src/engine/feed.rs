@@ -9,16 +9,14 @@ use crate::planted::Bug;
 use crate::ports::{Effect, Event, Outcome};
 use crate::store::{Store, Table};
 use crate::transaction::Transaction;
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::{Decode, Encode};
 
 const META_FEED: &[u8] = b"feed";
 const PAGE_CHANGES: u32 = 512;
 const RETRY_MS: u64 = 2_000;
 
 /// One item in our mirror of the catalog.
-#[derive(Clone, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Debug, Encode, Decode)]
 pub(super) struct Mirrored {
     /// The catalog's word.
     pub(super) change: FeedChange,
@@ -27,7 +25,6 @@ pub(super) struct Mirrored {
     /// When our copy came, if it equals the row and our mark speaks for it instead of an entry.
     pub(super) absorbed_date_ms: Option<u64>,
 }
-crate::coded!(struct Mirrored { change, place, absorbed_date_ms });
 
 /// How far we have read, and when to read on.
 #[derive(Debug, Default)]

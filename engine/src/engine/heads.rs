@@ -18,13 +18,11 @@ use crate::planted::Bug;
 use crate::ports::{Event, Output};
 use crate::store::{Store, Table};
 use crate::transaction::Transaction;
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::{Decode, Encode};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is kept of one ledger beside its entries, under `ledger ` and its owner in [`Table::Meta`].
-#[derive(Clone, Debug, Default)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Debug, Default, Encode, Decode)]
 struct Whole {
     /// Entries of this incarnation are in the sum.
     incarnation: Incarnation,
@@ -32,7 +30,6 @@ struct Whole {
     /// The last head that the sum reproduced.
     head: Option<Head>,
 }
-crate::coded!(struct Whole { incarnation, sum, head });
 
 /// All ledgers' sums and heads.
 #[derive(Debug, Default)]
@@ -49,14 +46,12 @@ pub(super) struct Heads {
 }
 
 /// Counters from `from` to `to`, both included, that this life has never used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 struct Gap {
     incarnation: Incarnation,
     from: u64,
     to: u64,
 }
-crate::coded!(struct Gap { incarnation, from, to });
 
 const META_GAPS: &[u8] = b"gaps";
 /// The most gaps that are remembered: one for each start that wrote.

@@ -16,8 +16,7 @@ use crate::planted::Bug;
 use crate::ports::Output;
 use crate::store::{Store, Table};
 use crate::transaction::Transaction;
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::{Decode, Encode};
 use std::collections::BTreeMap;
 
 /// The most clients in a workgroup.
@@ -32,13 +31,12 @@ pub(super) struct Ledgers {
 }
 
 /// An entry as the store keeps it.
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Encode, Decode)]
 struct Kept {
     stamp: Stamp,
     batch_first: u64,
     bytes: Vec<u8>,
 }
-crate::coded!(struct Kept { stamp, batch_first, bytes });
 
 impl Ledgers {
     pub(super) fn new(myself: Myself) -> Self {

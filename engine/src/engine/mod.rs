@@ -165,14 +165,12 @@ enum Waiter {
 }
 
 /// What is kept of the engine itself, under one key of [`Table::Meta`].
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Default, bincode::Encode, bincode::Decode)]
 struct Myself {
     stamp: Stamp,
     label: Label,
     vector: VersionVector,
 }
-crate::coded!(struct Myself { stamp, label, vector });
 
 const META_MYSELF: &[u8] = b"myself";
 

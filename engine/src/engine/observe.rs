@@ -16,13 +16,11 @@ use crate::paths::{FoldedPath, MediaPath};
 use crate::planted::Bug;
 use crate::ports::{Event, Output};
 use crate::store::{Store, Table};
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::{Decode, Encode};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Which item a path of this cache belongs to, kept under the folded path.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub(super) struct Tracked {
     pub(super) item: ItemId,
     /// As it is written on disk, or will be.
@@ -32,7 +30,6 @@ pub(super) struct Tracked {
     /// Its content changed though its stat did not: nobody wrote that.
     pub(super) suspect: bool,
 }
-crate::coded!(struct Tracked { item, path, stat, suspect });
 
 impl Tracked {
     pub(super) fn new(item: ItemId, path: MediaPath, stat: FileStat) -> Self {

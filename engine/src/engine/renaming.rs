@@ -24,8 +24,7 @@ use crate::planted::Bug;
 use crate::ports::{Effect, Event, Outcome};
 use crate::settle::Reason;
 use crate::store::{Store, Table};
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::{Decode, Encode};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where an item's file stands, and where it belongs.
@@ -40,8 +39,7 @@ pub(super) enum Place {
 }
 
 /// A person's rename, kept under the item until it is settled.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 struct Rename {
     /// The base path; once the catalog has spoken, the path that it assigned.
     catalog: MediaPath,
@@ -49,10 +47,8 @@ struct Rename {
     asked: MediaPath,
     state: RenameState,
 }
-crate::coded!(struct Rename { catalog, asked, state });
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 enum RenameState {
     /// The item has no row yet: whatever path that gets, this name is asked for.
     Unplaced,
@@ -65,13 +61,6 @@ enum RenameState {
     /// The two differ in spelling alone, and this file system came back to the one that was refused: it stays.
     Stays,
 }
-crate::coded!(enum RenameState {
-    0 Unplaced,
-    1 Wanted,
-    2 Back,
-    3 Assigned,
-    4 Stays,
-});
 
 /// Renames that are not decided yet, and those that the catalog is asked for.
 #[derive(Debug)]

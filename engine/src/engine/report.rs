@@ -15,8 +15,7 @@ use crate::paths::MediaPath;
 use crate::ports::EffectId;
 use crate::store::{Store, Table};
 use crate::transaction::Transaction;
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::{Decode, Encode};
 use std::collections::BTreeMap;
 
 /// Numbers that are kept rather than counted anew.
@@ -29,14 +28,12 @@ pub(super) struct Counts {
     generations: BTreeMap<ItemId, u32>,
 }
 
-#[derive(Debug, Default, Clone)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Debug, Default, Clone, Encode, Decode)]
 struct Kept {
     rows: u64,
     versions: u64,
     cloud_fetches: u64,
 }
-crate::coded!(struct Kept { rows, versions, cloud_fetches });
 
 const META_COUNTS: &[u8] = b"counts";
 

@@ -12,8 +12,7 @@ use crate::content::Content;
 use crate::ids::{ItemId, from_hex, hex};
 use crate::observation::FileStat;
 use crate::paths::MediaPath;
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::{Decode, Encode};
 use std::fmt;
 
 /// The first line: for people who find the file, and for a newer version.
@@ -114,8 +113,7 @@ fn is_stem(text: &str) -> bool {
 }
 
 /// A publication over a file that is there.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct PublishJournal {
     /// Whose content.
     pub item: ItemId,
@@ -140,11 +138,9 @@ pub struct PublishJournal {
     /// Where the expected file is to lie in trash.
     pub trash: TrashPlace,
 }
-crate::coded!(struct PublishJournal { item, path, by_exchange, partial, author_name, quiet_ms, target, expected, known, there, trash });
 
 /// A file on its way to trash.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct TrashJournal {
     /// Where it was.
     pub path: MediaPath,
@@ -157,22 +153,18 @@ pub struct TrashJournal {
     /// Who stands in the name of a version that is kept beside.
     pub author_name: String,
 }
-crate::coded!(struct TrashJournal { path, expected, there, trash, author_name });
 
 /// A rename through a temporary name.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct MoveJournal {
     /// The old name.
     pub from: MediaPath,
     /// The new one.
     pub to: MediaPath,
 }
-crate::coded!(struct MoveJournal { from, to });
 
 /// What a journal says.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum Journal {
     /// A publication.
     Publish(Box<PublishJournal>),
@@ -181,11 +173,6 @@ pub enum Journal {
     /// Into trash.
     Trash(TrashJournal),
 }
-crate::coded!(enum Journal {
-    0 Publish(inner),
-    1 Move(inner),
-    2 Trash(inner),
-});
 
 /// Why bytes are no journal.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -40,8 +40,7 @@ use crate::content::Content;
 use crate::ids::{from_hex, hex};
 use crate::observation::FileStat;
 use crate::paths::MediaPath;
-#[cfg(test)]
-use serde::{Deserialize, Serialize};
+use bincode::{Decode, Encode};
 
 /// How often a step is tried again that another program got in the way of.
 pub const ATTEMPTS_MAX: u32 = 16;
@@ -61,15 +60,13 @@ pub enum Place {
 }
 
 /// A name in trash.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Encode, Decode)]
 pub struct TrashPlace {
     /// The day on which it got there, as `2026-02-28`, in UTC.
     pub day: String,
     /// Its path under that day: the one that it had, or the next free name.
     pub path: MediaPath,
 }
-crate::coded!(struct TrashPlace { day, path });
 
 /// What kind of thing a name stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
