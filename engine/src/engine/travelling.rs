@@ -354,6 +354,8 @@ impl<S: Store> Engine<S> {
         let (me, now_ms, lease_ms) = (self.config.me, self.now.mono_ms, self.config.lease_ms);
         let saved = copy.line.last().filter(|last| last.content.same_as(&content));
         let first = match (saved, row.map(|row| row.state)) {
+            // All others wait for us: a row of a live owner is nobody else's.
+            (_, Some(RowState::Pending { owner })) if owner == me => me,
             (Some(step), _) => step.revision.0.client,
             (None, Some(RowState::Pending { owner })) => owner,
             (None, _) => me,

@@ -171,17 +171,20 @@ impl World {
         });
     }
 
-    /// Files whose names differ from another's in case alone, and of which people were told.
+    /// Files whose names differ from another's in case alone, and of which people were told: of two names the one that
+    /// was named last.
     fn named_twins(&self, n: usize) -> BTreeSet<MediaPath> {
         let named = self.log.iter().filter_map(|(_, at, event)| match event {
-            Event::Unreadable(path, _) if *at == n => Some(path),
+            Event::Unreadable(path, why) if *at == n && why.contains("is the same name") => {
+                Some((path.folded(), path))
+            }
             _ => None,
         });
-        let named: BTreeSet<_> = named.collect();
+        let named: BTreeMap<_, _> = named.collect();
         let files = self.folder(n).contents();
         let twin =
             |path: &MediaPath| files.keys().any(|other| *other != path && other.folded() == path.folded());
-        named.into_iter().filter(|path| files.contains_key(*path) && twin(path)).cloned().collect()
+        named.into_values().filter(|path| files.contains_key(*path) && twin(path)).cloned().collect()
     }
 
     /// L6: an item that is pending at rest, and whatever else is left undone, is named with a reason.
