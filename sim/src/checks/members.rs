@@ -85,6 +85,10 @@ impl World {
         let roster: BTreeMap<_, _> =
             self.catalog.roster().iter().map(|member| (member.client, member.standing)).collect();
         for ((owner, item), stamp) in self.truth.tombstones.clone() {
+            // Who lost its database has forgotten all: its next incarnation says what still stands.
+            if self.truth.losses.contains_key(&owner) {
+                continue;
+            }
             let id = self.id(owner);
             for n in 0..self.len() {
                 let counts = matches!(roster.get(&self.id(n)), Some(Standing::Current));
