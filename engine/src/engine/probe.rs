@@ -83,8 +83,7 @@ impl<S: Store> Engine<S> {
     }
 
     fn is_proved(&self) -> bool {
-        let known = self.vector();
-        self.live().iter().all(|owner| self.heads.whole(owner) == known.get(owner))
+        self.each_live().all(|owner| self.heads.whole(&owner) == self.known(&owner))
     }
 
     pub(super) fn wait_begins(&mut self, id: u64) {
