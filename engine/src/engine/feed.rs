@@ -136,7 +136,7 @@ impl<S: Store> Engine<S> {
             self.queue.wake_later();
             self.attempts.unpark_all();
         }
-        let begun: FeedPlace = self.feed.position.into();
+        let begun = place_before(self.feed.position, page.through);
         for change in page.changes {
             if !self.is_before_our_repath(&change, began_ms)? {
                 let item = change.item();
@@ -272,6 +272,12 @@ impl<S: Store> Engine<S> {
             _ => None,
         })
     }
+}
+
+/// Where a page began that leads to `through`, as a place of the same epoch: before the first page we have none.
+fn place_before(position: FeedPosition, through: FeedPosition) -> FeedPlace {
+    let number = if position.epoch == through.epoch { position.number } else { 0 };
+    FeedPlace { epoch: through.epoch, number }
 }
 
 /// Whether the row's item is to be in every cache: nobody has asked for its removal.

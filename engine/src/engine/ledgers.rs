@@ -9,7 +9,7 @@ use crate::batch::{BATCH_RECORDS_MAX, Batch, Bone, Piece, Record, Skeleton, leaf
 use crate::clock::{Dot, Incarnation, Stamp, VersionVector};
 use crate::codec;
 use crate::content::Blake3;
-use crate::entry::{Entry, OwnedEntry};
+use crate::entry::{Copy, Entry, OwnedEntry};
 use crate::ids::{ClientId, ItemId};
 use crate::message::{Message, PAGE_BYTES, Page};
 use crate::planted::Bug;
@@ -182,6 +182,9 @@ impl<S: Store> Engine<S> {
         }
         let (mut records, mut bytes, mut batches) = (Vec::new(), 0, Vec::new());
         for (item, mut entry) in staged {
+            if entry.is_tombstone() && self.mark_may_speak(&item)? {
+                entry.copy = Some(Copy::default());
+            }
             self.index_content(&item, &entry)?;
             entry.settled = self.settled_place(&item, &entry)?;
             self.stop_absorbing(&item, entry.settled)?;

@@ -291,6 +291,18 @@ impl<S: Store> Engine<S> {
         Ok(Some(least))
     }
 
+    /// Whether our mark may have passed an item, for some reader of the feed, while an entry of ours spoke against it: a
+    /// tombstone in that entry's place would be forgotten, and leave the word to the mark.
+    pub(super) fn mark_may_speak(&self, item: &ItemId) -> Result<bool> {
+        let Some(mark) = self.marks.of.get(&self.config.me).map(|mark| mark.place) else { return Ok(false) };
+        let Some(Mirrored { change: FeedChange::Row(row), .. }) = self.mirrored(item)? else {
+            return Ok(false);
+        };
+        let begun = self.marks.begun.get(item).filter(|begun| begun.epoch == mark.epoch);
+        let passed = begun.is_none_or(|begun| begun.number < mark.number);
+        Ok(passed && row.state == RowState::Active && *item != NIL)
+    }
+
     /// A page of the feed that began here has brought an item. What is settled is left out when the mark moves next.
     pub(super) fn brought(&mut self, item: ItemId, begun: FeedPlace) {
         let known = self.marks.begun.entry(item).or_insert(begun);

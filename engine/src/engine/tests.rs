@@ -5,7 +5,7 @@ use crate::batch::{Batch, Keys, Record, Signature};
 use crate::catalog::{CatalogEpoch, CatalogRow, FeedChange, FeedPage, FeedPosition, Revision, RowState};
 use crate::clock::{Dot, Incarnation, Stamp, VersionVector};
 use crate::content::{Blake3, Content, Md5};
-use crate::entry::Entry;
+use crate::entry::{Copy, Entry, FeedPlace};
 use crate::ids::{ClientId, ItemId};
 use crate::message::{Heartbeat, Message, Page};
 use crate::observation::{Coverage, FileStat, Observation, Presence, Seen};
@@ -110,13 +110,18 @@ impl Bench {
     }
 
     fn answer_feed(&mut self, changes: Vec<FeedChange>) {
+        let number = self.engine.feed.position().number;
+        self.answer_feed_to(number, changes);
+    }
+
+    fn answer_feed_to(&mut self, number: u64, changes: Vec<FeedChange>) {
         let reading = self
             .outputs
             .iter()
             .rposition(|output| matches!(output, Output::Effect(_, Effect::ReadFeed { .. })));
         let Some(Output::Effect(id, _)) = reading.map(|at| self.outputs.remove(at)) else { return };
         let epoch = CatalogEpoch { number: 1, id: [1; 16] };
-        let through = FeedPosition { epoch, number: 0, id: [0; 16] };
+        let through = FeedPosition { epoch, number, id: [0; 16] };
         self.input(Input::Done(id, Outcome::Feed(Box::new(FeedPage { changes, through, more: false }))));
     }
 
@@ -199,15 +204,13 @@ fn a_batch_with_two_entries_for_one_item_is_refused_whole() {
     assert_eq!(bench.engine.report().vector.get(&OTHER), Stamp::default());
 }
 
-#[test]
-fn an_older_page_of_the_feed_takes_no_row_back() {
+fn a_row(state: RowState, generation: u32) -> CatalogRow {
     let revision = Revision(Dot { client: OTHER, stamp: Stamp { incarnation: Incarnation(1), counter: 1 } });
-    let content = Content { md5: Md5([3; 16]), size: 4, blake3: None };
-    let row = |state, generation| CatalogRow {
+    CatalogRow {
         item: ItemId([4; 16]),
         state,
         revision,
-        content,
+        content: Content { md5: Md5([3; 16]), size: 4, blake3: None },
         object: None,
         generation,
         cache_path: MediaPath::parse("a.jpg").unwrap(),
@@ -217,14 +220,18 @@ fn an_older_page_of_the_feed_takes_no_row_back() {
         upload: true,
         version_of: None,
         chain: Vec::new(),
-    };
+    }
+}
+
+#[test]
+fn an_older_page_of_the_feed_takes_no_row_back() {
     let rising = [
-        row(RowState::Pending { owner: OTHER }, 0),
-        row(RowState::Active, 0),
-        row(RowState::Active, 1),
-        row(RowState::KillRequest, 1),
-        row(RowState::KillWip, 1),
-        row(RowState::KillComplete, 1),
+        a_row(RowState::Pending { owner: OTHER }, 0),
+        a_row(RowState::Active, 0),
+        a_row(RowState::Active, 1),
+        a_row(RowState::KillRequest, 1),
+        a_row(RowState::KillWip, 1),
+        a_row(RowState::KillComplete, 1),
     ];
     for (at, newer) in rising.iter().enumerate() {
         for older in &rising[..at] {
@@ -234,6 +241,43 @@ fn an_older_page_of_the_feed_takes_no_row_back() {
             assert_eq!(bench.engine.row(&newer.item).unwrap().as_ref(), Some(newer));
         }
     }
+}
+
+/// An engine that has read a page of six changes, the first of its life, and lacks the file that one of them tells of.
+fn lacks_a_file() -> (Bench, CatalogRow) {
+    let mut bench = Bench::new();
+    bench.input(Input::Scanned(Arc::new(Fog)));
+    let row = a_row(RowState::Active, 0);
+    bench.answer_feed_to(6, vec![FeedChange::Row(Box::new(row.clone()))]);
+    (bench, row)
+}
+
+#[test]
+fn a_mark_stops_before_the_very_first_page_of_the_feed_while_that_is_not_settled() {
+    let (mut bench, _) = lacks_a_file();
+    bench.pass(10_000);
+    let mark = bench.engine.entry_of(&super::marks::NIL, &ME).unwrap().and_then(|(_, entry)| entry.mark);
+    // Others read smaller pages: for them the change may have any number from 1 to 6.
+    assert_eq!(mark.map_or(0, |place| place.number), 0);
+}
+
+#[test]
+fn who_withdraws_all_that_it_said_of_an_item_leaves_no_word_to_its_mark() {
+    let (mut bench, row) = lacks_a_file();
+    let place = FeedPlace { epoch: CatalogEpoch { number: 1, id: [1; 16] }, number: 6 };
+    bench.engine.stage(super::marks::NIL, Entry { mark: Some(place), ..Entry::default() });
+    bench.input(Input::Tick);
+    bench.engine.stage(row.item, Entry::default());
+    bench.input(Input::Tick);
+    // A tombstone would be forgotten, and the mark say that the file is here.
+    let (_, entry) = bench.engine.entry_of(&row.item, &ME).unwrap().unwrap();
+    assert_eq!(entry.copy, Some(Copy::default()));
+    // Once the item is on its way out, no mark speaks for it.
+    bench.engine.apply_row(CatalogRow { state: RowState::KillRequest, ..row.clone() }).unwrap();
+    bench.engine.stage(row.item, Entry::default());
+    bench.input(Input::Tick);
+    let entry = bench.engine.entry_of(&row.item, &ME).unwrap();
+    assert!(entry.is_none_or(|(_, entry)| entry.is_tombstone()));
 }
 
 fn refusals(bench: &Bench) -> usize {
