@@ -89,6 +89,15 @@ impl<P: Plants> Folder<P> {
         contents.chain(self.disk.trash().map(|(_, kept)| kept)).any(|kept| kept == *content)
     }
 
+    /// Whether a step of ours that replaces or moves a file is not over yet, and has the content in hand.
+    pub fn replaces(&self, content: &Content) -> bool {
+        let in_hand = |name: &String| {
+            [".swap", ".aside", ".moving"].iter().any(|ending| name.ends_with(ending))
+                && self.disk.content_at(&Place::Temp(name.clone())).as_ref() == Some(content)
+        };
+        self.disk.temp_names().iter().any(in_hand)
+    }
+
     /// What was moved to trash.
     pub fn trash(&self) -> Vec<Content> {
         self.disk.trash().map(|(_, content)| content).collect()
