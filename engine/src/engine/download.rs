@@ -363,8 +363,11 @@ impl<S: Store> Engine<S> {
         // Somebody may have saved here, or the catalog moved on, while the bytes came: judge once more before placing.
         let entry = self.own_entry(&item)?;
         let row = self.row(&item)?;
-        let target_stands = row.is_some_and(|row| row.revision == download.target.revision);
-        let judged_anew = entry.held_content().copied() != download.expected;
+        let target_stands = row.is_some_and(|row| {
+            row.revision == download.target.revision && row.cache_path.folded() == download.path.folded()
+        });
+        let judged_anew =
+            entry.held_content().copied() != download.expected || !self.claim_path(&item, &download.path)?;
         if self.restoring.holds_back()
             || !target_stands
             || (judged_anew && !self.planted(Bug::TwoItemsOnePath))

@@ -557,9 +557,12 @@ impl<S: Store> Engine<S> {
         Ok(true)
     }
 
-    /// Whether an item's file is at a path, or is to come there.
+    /// Whether an item's file is at a path, is being put there, or is to come there.
     pub(super) fn needs_path(&self, item: &ItemId, path: &MediaPath) -> Result<bool> {
         let here = |place: &MediaPath| place.folded() == path.folded();
+        if self.task_puts_file_at(item, path) {
+            return Ok(true);
+        }
         if self.own_entry(item)?.copy.and_then(|copy| copy.held).is_some_and(|held| here(&held.path)) {
             return Ok(true);
         }

@@ -110,6 +110,16 @@ impl Job {
         }
     }
 
+    /// Where this step is putting a file.
+    fn puts_file_at(&self) -> Option<&MediaPath> {
+        match self {
+            Job::SetAside { to, .. } | Job::Move { to, .. } => Some(to),
+            Job::Download(download) if self.moves_file() => Some(&download.path),
+            Job::Take(take) if self.moves_file() => Some(take.path()),
+            _ => None,
+        }
+    }
+
     /// What it takes one of a limited number of.
     fn slot(&self) -> Option<Slot> {
         match self {
@@ -208,6 +218,14 @@ impl<S: Store> Engine<S> {
     /// Whether one of our own effects has the item's file in hand.
     pub(super) fn task_moves_file(&self, item: &ItemId) -> bool {
         self.tasks.get(item).is_some_and(|task| task.effect.is_some() && task.job.moves_file())
+    }
+
+    /// Whether one of our own effects is putting the item's file at this path.
+    pub(super) fn task_puts_file_at(&self, item: &ItemId, path: &MediaPath) -> bool {
+        let here = |place: &MediaPath| place.folded() == path.folded();
+        self.tasks
+            .get(item)
+            .is_some_and(|task| task.effect.is_some() && task.job.puts_file_at().is_some_and(here))
     }
 
     /// How many more tasks of a kind may begin.

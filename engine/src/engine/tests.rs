@@ -1,5 +1,6 @@
 //! Single inputs at one engine: what is too small or too odd for a whole simulated world.
 
+use super::tasks::Job;
 use super::{BrakeLimits, Config, Engine};
 use crate::batch::{Batch, Keys, Record, Signature};
 use crate::catalog::{CatalogEpoch, CatalogRow, FeedChange, FeedPage, FeedPosition, Revision, RowState};
@@ -278,6 +279,21 @@ fn who_withdraws_all_that_it_said_of_an_item_leaves_no_word_to_its_mark() {
     bench.input(Input::Tick);
     let entry = bench.engine.entry_of(&row.item, &ME).unwrap();
     assert!(entry.is_none_or(|(_, entry)| entry.is_tombstone()));
+}
+
+#[test]
+fn nobody_gets_a_path_at_which_another_s_file_is_just_being_put() {
+    let (mut bench, row) = lacks_a_file();
+    let path = |path| MediaPath::parse(path).unwrap();
+    // The catalog has another path for it meanwhile.
+    let to = path("before.jpg");
+    assert!(bench.engine.claim_path(&row.item, &to).unwrap());
+    bench.engine.begin(row.item, row.content, Job::Move { path: path("b.jpg"), to: to.clone() });
+    let other = ItemId([6; 16]);
+    assert!(!bench.engine.claim_path(&other, &path("Before.jpg")).unwrap());
+    assert!(bench.engine.claim_path(&other, &path("b.jpg")).unwrap());
+    bench.engine.end(row.item);
+    assert!(bench.engine.claim_path(&other, &to).unwrap());
 }
 
 fn refusals(bench: &Bench) -> usize {
