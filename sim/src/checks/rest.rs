@@ -171,20 +171,24 @@ impl World {
         });
     }
 
-    /// Files whose names differ from another's in case alone, and of which people were told: of two names the one that
-    /// was named last.
+    /// Files whose names differ from another's in case alone, and of which people were told: of all files of one name
+    /// those that were named last, but one, which is the item's.
     fn named_twins(&self, n: usize) -> BTreeSet<MediaPath> {
-        let named = self.log.iter().filter_map(|(_, at, event)| match event {
-            Event::Unreadable(path, why) if *at == n && why.contains("is the same name") => {
-                Some((path.folded(), path))
-            }
-            _ => None,
-        });
-        let named: BTreeMap<_, _> = named.collect();
         let files = self.folder(n).contents();
-        let twin =
-            |path: &MediaPath| files.keys().any(|other| *other != path && other.folded() == path.folded());
-        named.into_values().filter(|path| files.contains_key(*path) && twin(path)).cloned().collect()
+        let mut named: BTreeMap<_, Vec<&MediaPath>> = BTreeMap::new();
+        for (_, at, event) in &self.log {
+            let Event::Unreadable(path, why) = event else { continue };
+            if *at == n && why.contains("is the same name") && files.contains_key(path) {
+                let names = named.entry(path.folded()).or_default();
+                names.retain(|known| *known != path);
+                names.push(path);
+            }
+        }
+        let twins = |(folded, names): (_, Vec<&MediaPath>)| {
+            let all = files.keys().filter(|path| path.folded() == folded).count();
+            names.into_iter().rev().take(all.saturating_sub(1)).cloned().collect::<Vec<_>>()
+        };
+        named.into_iter().flat_map(twins).collect()
     }
 
     /// L6: an item that is pending at rest, and whatever else is left undone, is named with a reason.
