@@ -239,6 +239,8 @@ fn removed(s: &Situation<'_>, record: &RemovalRecord) -> Verdict {
 fn unexplained(s: &Situation<'_>) -> Verdict {
     match (s.local, s.base()) {
         (Local::File(_), Some(_)) => Verdict::OfferAgain,
+        // 11: others have, or may have, what somebody saved there.
+        (Local::File(l), None) if s.line_counts && has_rotted(s, &l) => Verdict::Heal,
         (Local::File(_), None) if s.manual_import => Verdict::Wait(Reason::ManualImport),
         (Local::File(_), None) => Verdict::Import,
         (_, Some(_)) if !s.wanted => Verdict::OfferAgain,
@@ -274,6 +276,8 @@ fn pending(s: &Situation<'_>, row: &CatalogRow, owner: ClientId) -> Verdict {
     match s.local {
         // 10
         Local::File(_) if !row.upload && (holds || based) => Verdict::Record,
+        // 11: the row's content may be at others, and this is nobody's edit of it.
+        Local::File(l) if !holds && based && has_rotted(s, &l) => Verdict::Heal,
         Local::File(_) if holds && ours => Verdict::Complete,
         Local::File(_) if based && ours => Verdict::Upload,
         Local::File(_) if holds || based => Verdict::Wait(Reason::Pending),
@@ -340,6 +344,12 @@ fn based(s: &Situation<'_>, row: &CatalogRow, base: &ChainLink, l: &Content) -> 
         () if row.chain_holds(l) => Verdict::Download,
         () => Verdict::Conflict,
     }
+}
+
+/// Whether the file is neither base nor a step of ours, and nobody wrote it.
+fn has_rotted(s: &Situation<'_>, l: &Content) -> bool {
+    let is_known = s.copy.is_some_and(|copy| copy.steps().any(|step| step.content.same_as(l)));
+    s.stat_unchanged && !is_known
 }
 
 /// Going back to an earlier content is ours to decide where we made it, made what stands now, or had edited since.

@@ -244,6 +244,24 @@ fn settled_means_that_file_base_and_catalog_are_one_or_that_the_item_is_not_want
 }
 
 #[test]
+fn what_nobody_wrote_takes_the_place_of_nothing_that_others_may_have() {
+    let mut healed = 0;
+    every_situation(|s| {
+        let Local::File(l) = s.local else { return };
+        let known = s.copy.is_some_and(|copy| copy.steps().any(|step| step.content.same_as(&l)));
+        if !s.stat_unchanged || known || known_to_the_catalog(s, &l) {
+            return;
+        }
+        let verdict = settle(s);
+        assert_ne!(verdict, Verdict::Upload, "{s:?}");
+        assert_ne!(verdict, Verdict::Complete, "{s:?}");
+        assert!(verdict != Verdict::Import || !s.line_counts, "{s:?}");
+        healed += u32::from(verdict == Verdict::Heal);
+    });
+    assert!(healed > 0);
+}
+
+#[test]
 fn an_upload_always_follows_the_row_that_it_was_made_on() {
     every_situation(|s| {
         if settle(s) == Verdict::Upload {
