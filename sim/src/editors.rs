@@ -1,7 +1,7 @@
 //! Programs of persons that have a file open: they write into it later, whatever name it has by then.
 //!
 //! Holds always: what they write is a person's, also in `.tcat/tmp` and in trash; a file that has no name any more
-//! takes what is written with it. Left out: programs that hold a file while the node's machine has no power.
+//! takes what is written with it. A power cut ends programs as it ends the node; who kills the node kills no program.
 
 use crate::file_system::{FileId, FileSystem};
 use crate::node::content;
@@ -13,8 +13,9 @@ impl World {
     /// A program at a node opens a file, to write this content into it later.
     pub(crate) fn open_file(&mut self, n: usize, path: &str, number: u64, after_ms: u64) {
         let Ok(path) = MediaPath::parse(path) else { return };
-        let Some(file) = self.folder(n).disk.file_at(&Place::Media(path.clone())) else { return };
-        if !self.is_unmounted(n) {
+        if !self.is_unmounted(n)
+            && let Some(file) = self.home(n).disk.open(&Place::Media(path.clone()))
+        {
             self.note(n, "open", || path.to_string());
             let after_ms = after_ms.min(self.calm_at_ms.saturating_sub(self.now_ms()));
             self.later(after_ms, Happening::Writes { node: n, file, content: number });
@@ -23,6 +24,10 @@ impl World {
 
     /// It writes.
     pub(crate) fn editor_writes(&mut self, n: usize, file: FileId, number: u64) {
+        // Its machine lost its power since, and the program with it.
+        if !self.folder(n).disk.is_open(file) {
+            return;
+        }
         let Some(place) = place_of(&self.folder(n).disk, file) else { return };
         let content = content(number);
         let before = self.home(n).disk.write(file, content);

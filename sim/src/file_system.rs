@@ -54,6 +54,8 @@ struct File {
     ctime_ns: i64,
     /// A program goes on writing: it does not become quiet.
     restless: bool,
+    /// A program has it open, to write into it later.
+    open: bool,
 }
 
 /// A file by its number; it stays the same file whatever names it has.
@@ -328,7 +330,7 @@ impl FileSystem {
         let used: BTreeSet<FileId> = self.names.values().map(|name| name.file).collect();
         for id in used {
             let file = &mut self.files[id.0];
-            file.restless = false;
+            (file.restless, file.open) = (false, false);
             if !file.synced {
                 file.synced = true;
                 file.data = torn(&file.data, choose(4));
@@ -381,7 +383,19 @@ impl FileSystem {
         self.link(&to, file, true);
     }
 
-    /// A program has opened the file at this place.
+    /// A program opens the file at a place; it has it open until the power goes.
+    pub fn open(&mut self, place: &Place) -> Option<FileId> {
+        let file = self.file_at(place)?;
+        self.files[file.0].open = true;
+        Some(file)
+    }
+
+    /// Whether a program has the file open.
+    pub fn is_open(&self, file: FileId) -> bool {
+        self.files[file.0].open
+    }
+
+    /// The file at a place.
     pub fn file_at(&self, place: &Place) -> Option<FileId> {
         self.names.get(&self.key(place)).map(|name| name.file)
     }
@@ -463,6 +477,16 @@ impl FileSystem {
         names.collect()
     }
 
+    /// A name in each folder of media, whether or not something has it.
+    pub fn in_each_folder(&self) -> Vec<Place> {
+        let below = |folder: &str| match folder.strip_prefix("media")? {
+            "" => Some("any".to_owned()),
+            folder => folder.strip_prefix('/').map(|folder| format!("{folder}/any")),
+        };
+        let names = self.folders.iter().filter_map(|folder| below(folder));
+        names.filter_map(|name| MediaPath::parse(&name).ok()).map(Place::Media).collect()
+    }
+
     fn tick(&mut self) -> i64 {
         self.now_ns += TICK_NS;
         self.changes += 1;
@@ -472,7 +496,8 @@ impl FileSystem {
     fn create(&mut self, place: &Place, data: Data, synced: bool) {
         let now_ns = self.tick();
         let size = content_of(&data).size;
-        self.files.push(File { data, size, synced, mtime_ns: now_ns, ctime_ns: now_ns, restless: false });
+        let (mtime_ns, ctime_ns) = (now_ns, now_ns);
+        self.files.push(File { data, size, synced, mtime_ns, ctime_ns, restless: false, open: false });
         self.link(place, FileId(self.files.len() - 1), synced);
     }
 

@@ -337,9 +337,8 @@ impl<P: Plants> Folder<P> {
             // What fails is tried again at the next start.
             let _ = self.run_some(second_name);
         }
-        let media: Vec<MediaPath> = self.disk.media().map(|(path, _)| path.clone()).collect();
-        for path in media {
-            let _ = self.run_some(NamesDurable { place: Place::Media(path) });
+        for place in self.disk.in_each_folder() {
+            let _ = self.run_some(NamesDurable { place });
         }
         report
     }

@@ -42,7 +42,11 @@ impl World {
     pub(crate) fn forget_saved(&mut self, n: usize, gone: Option<Content>) {
         self.truth.given_up.extend(gone);
         let (nodes, home) = (&self.nodes, self.nodes[n].home);
-        let stands = |(author, saved): &(usize, Content)| nodes[*author].home != home || Some(*saved) != gone;
+        // Where the author's own copy rotted, whoever overwrites another's overwrites what is left of it.
+        let is_left = |saved: &Content| !self.truth.rotted.contains(saved);
+        let stands = |(author, saved): &(usize, Content)| {
+            Some(*saved) != gone || nodes[*author].home != home && is_left(saved)
+        };
         self.saved.retain(stands);
         self.truth.again.retain(stands);
     }
@@ -104,6 +108,7 @@ impl World {
             return;
         }
         self.truth.rotten.insert(content);
+        self.truth.rotted.insert(before);
         self.note(n, "rot", || format!("{path} {content:?}"));
         self.watcher_sees(n, vec![path]);
     }

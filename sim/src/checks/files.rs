@@ -122,6 +122,10 @@ impl World {
 
     /// Whether a content is found anywhere.
     pub fn keeps(&self, content: &Content) -> bool {
-        (0..self.len()).any(|n| self.folder(n).keeps(content)) || self.catalog.stores(content)
+        let here = |n: usize| {
+            let is_off = self.nodes[n].engine.is_none();
+            self.folder(n).keeps(content) || is_off && self.folder(n).replaces(content)
+        };
+        (0..self.len()).any(here) || self.catalog.stores(content)
     }
 }

@@ -102,7 +102,11 @@ impl World {
     pub(crate) fn check_in_sight(&mut self, core: &[usize]) {
         let in_sight = |content: &Content| {
             let file = |n: usize| self.folder(n).contents().into_values().any(|held| held == content);
-            let in_dead_trash = |n: usize| !core.contains(&n) && self.folder(n).keeps(content);
+            // Who is dead tells nobody; what it was doing is recovered when it starts again.
+            let in_dead_trash = |n: usize| {
+                let folder = self.folder(n);
+                !core.contains(&n) && (folder.keeps(content) || folder.replaces(content))
+            };
             let step = self.truth.links.values().any(|(_, is)| is.same_as(content));
             let given_up = self.truth.given_up.contains(content);
             given_up
