@@ -43,6 +43,7 @@ mod sharing;
 mod tasks;
 mod timers;
 mod travelling;
+mod twins;
 mod upload;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use super::brake::ChangeKind;
 use super::feed::is_kept;
+use super::twins::Twins;
 use super::{Engine, Result};
 use crate::catalog::FeedChange;
 use crate::codec;
@@ -17,7 +18,7 @@ use crate::planted::Bug;
 use crate::ports::{Event, Output};
 use crate::store::{Store, Table};
 use bincode::{Decode, Encode};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// Which item a path of this cache belongs to, kept under the folded path.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
@@ -58,8 +59,8 @@ pub(super) struct Watch {
     missed_ms: BTreeMap<ItemId, u64>,
     /// Paths that our own effects changed, and when: what was seen there before is no news.
     touched: BTreeMap<FoldedPath, u64>,
-    /// Files beside an item's file whose names are the same elsewhere: one too many each, until a person renames it.
-    twins: BTreeSet<MediaPath>,
+    /// Names that differ from an item's in spelling alone.
+    pub(super) twins: Twins,
 }
 
 /// A path to look at again.
@@ -76,8 +77,6 @@ const AGAIN_MAX: usize = 4096;
 const UNANSWERED_MAX: u32 = 4;
 /// After so many changes of our own a full scan is made, after which they need not be remembered.
 const TOUCHED_MAX: usize = 65_536;
-/// The most files that are one too many; further ones are found by every scan.
-const TWINS_MAX: usize = 65_536;
 
 impl Watch {
     pub(super) fn begin_scan(&mut self, outputs: &mut VecDeque<Output>) {
@@ -158,11 +157,6 @@ impl Watch {
     pub(super) fn is_unknown(&self, item: &ItemId) -> bool {
         self.unknown.contains_key(item)
     }
-
-    /// Whether a file that is one too many has this very name.
-    pub(super) fn is_twin(&self, path: &MediaPath) -> bool {
-        self.twins.contains(path)
-    }
 }
 
 /// What a planted defect takes a folder for that is not there.
@@ -219,6 +213,7 @@ impl<S: Store> Engine<S> {
         let first = self.watch.scanned_ms.is_none();
         self.old_root_scanned();
         self.watch.scanned_ms = Some(since_ms);
+        self.watch.twins.scan_is_over();
         self.watch.scan_decides_ms.take_if(|decides_ms| *decides_ms <= since_ms);
         self.renames.scanned(coverage);
         let gone = |path: &&MediaPath| coverage.presence(path) == Presence::NotSeen;
@@ -246,8 +241,26 @@ impl<S: Store> Engine<S> {
                 }
             }
         }
+        self.clear_doubts(coverage, since_ms)?;
         if first {
             self.queue.wake_waiting();
+        }
+        Ok(())
+    }
+
+    /// Items that could not be judged for something at a path which is empty, and at which their file is not: the name may
+    /// have been another spelling of theirs.
+    fn clear_doubts(&mut self, coverage: &dyn Coverage, since_ms: u64) -> Result<()> {
+        let clear = |(_, path): &(&ItemId, &MediaPath)| {
+            coverage.presence(path) == Presence::NotSeen && !self.watch.is_stale(path, since_ms)
+        };
+        let doubts: Vec<_> =
+            self.watch.unknown.iter().filter(clear).map(|(item, path)| (*item, path.clone())).collect();
+        for (item, path) in doubts {
+            let held = self.own_entry(&item)?.copy.and_then(|copy| copy.held);
+            if held.is_none_or(|held| held.path != path) {
+                self.is_known_at(&item, &path);
+            }
         }
         Ok(())
     }
@@ -325,11 +338,14 @@ impl<S: Store> Engine<S> {
                 self.is_known_at(&tracked.item, &path);
                 self.saw_untracked(path, content, stat)
             }
-            Some(held) if held != path && (stat.file_id == 0 || stat.file_id != tracked.stat.file_id) => {
+            Some(held)
+                if held != path
+                    && (stat.file_id == 0
+                        || stat.file_id != tracked.stat.file_id
+                        || self.watch.twins.is_second_link(&path, since_ms)) =>
+            {
                 // Two names that are one file on some machines. Unless the first is gone, this is one too many.
-                if self.watch.twins.len() < TWINS_MAX {
-                    self.watch.twins.insert(path.clone());
-                }
+                self.watch.twins.note(&path);
                 self.event(Event::Unreadable(
                     path,
                     format!("{held} is the same name elsewhere; rename one of them"),
@@ -343,6 +359,7 @@ impl<S: Store> Engine<S> {
                 self.saw_untracked(path, content, stat)
             }
             Some(held) if held != path => {
+                self.watch.twins.gave_way(&held, since_ms);
                 self.renamed_by_person(tracked.item, &held, &path)?;
                 self.saw_file(tracked, path, content, stat)
             }
@@ -354,16 +371,6 @@ impl<S: Store> Engine<S> {
             }
             _ => self.saw_file(tracked, path, content, stat),
         }
-    }
-
-    /// The name is free again for the item whose file stands beside it.
-    fn is_no_twin(&mut self, path: &MediaPath) -> Result<()> {
-        if self.watch.twins.remove(path)
-            && let Some(tracked) = self.tracked(path)?
-        {
-            self.queue.ready(tracked.item);
-        }
-        Ok(())
     }
 
     /// An item's file.

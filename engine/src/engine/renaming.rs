@@ -362,7 +362,8 @@ impl<S: Store> Engine<S> {
         let held = entry.copy.as_ref().and_then(|copy| copy.held.as_ref());
         let (Some(held), Some(row)) = (held, row.filter(|row| is_kept(row))) else { return Ok(Place::Here) };
         let assigned = &row.cache_path;
-        if held.path != *assigned && held.path.folded() == assigned.folded() && self.watch.is_twin(assigned) {
+        if held.path != *assigned && held.path.folded() == assigned.folded() && self.watch.twins.has(assigned)
+        {
             // The file keeps its spelling until a person has renamed the other.
             return Ok(Place::Here);
         }

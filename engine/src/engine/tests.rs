@@ -41,6 +41,16 @@ impl Coverage for Fog {
     }
 }
 
+/// A folder with nothing in it.
+#[derive(Debug)]
+struct Bare;
+
+impl Coverage for Bare {
+    fn presence(&self, _: &MediaPath) -> Presence {
+        Presence::NotSeen
+    }
+}
+
 /// An engine, its time, and what it said.
 struct Bench {
     engine: Engine<MemoryStore>,
@@ -294,6 +304,42 @@ fn nobody_gets_a_path_at_which_another_s_file_is_just_being_put() {
     assert!(bench.engine.claim_path(&other, &path("b.jpg")).unwrap());
     bench.engine.end(row.item);
     assert!(bench.engine.claim_path(&other, &to).unwrap());
+}
+
+#[test]
+fn what_could_not_be_read_under_another_spelling_and_is_gone_leaves_no_doubt() {
+    let (mut bench, row) = lacks_a_file();
+    bench.saw("A.jpg", Seen::Unreadable("the folder is not there".into()));
+    assert!(bench.engine.watch.is_unknown(&row.item));
+    bench.now_ms += 1_000;
+    bench.input(Input::Scanned(Arc::new(Bare)));
+    assert!(!bench.engine.watch.is_unknown(&row.item));
+}
+
+/// Two names of one file, of which the item's has the first or the second spelling; in one scan.
+fn scan_two_links(bench: &mut Bench) {
+    let content = a_row(RowState::Active, 0).content;
+    let stat = FileStat { size: 4, mtime_ns: 5, ctime_ns: 6, file_id: 7 };
+    let see = |path: &str| Observation {
+        path: MediaPath::parse(path).unwrap(),
+        seen: Seen::File { content, stat },
+    };
+    let since_ms = bench.now_ms;
+    bench.now_ms += 1_000;
+    // A large scan hands over what it found in several batches.
+    bench.input(Input::Observed { since_ms, observations: vec![see("A.jpg")] });
+    bench.input(Input::Observed { since_ms, observations: vec![see("a.jpg")] });
+    bench.input(Input::Scanned(Arc::new(Fog)));
+}
+
+#[test]
+fn two_links_whose_names_differ_in_case_alone_do_not_take_turns() {
+    let (mut bench, row) = lacks_a_file();
+    (0..3).for_each(|_| scan_two_links(&mut bench));
+    let before = bench.engine.report().vector;
+    (0..3).for_each(|_| scan_two_links(&mut bench));
+    assert_eq!(bench.engine.report().vector, before);
+    assert!(bench.engine.own_entry(&row.item).unwrap().held_content().is_some());
 }
 
 fn refusals(bench: &Bench) -> usize {
