@@ -63,14 +63,22 @@ impl World {
     }
 
     /// A file that was replaced was its item's own, or a version of it: another item's file is in nobody's way.
+    ///
+    /// Its own is also what was once a step of its line, though the catalog never had it there: while the catalog is away
+    /// an edit that goes on from a step takes its place. That the same content became another item elsewhere, by somebody
+    /// who had lost its database and found the file, makes this file no less the item's.
     fn check_written_over(&mut self, n: usize, effect: &Effect, before: Option<&Content>) {
         let (Effect::Publish(publish), Some(before)) = (effect, before) else { return };
         let here = self.folder(n).content_at(&publish.path);
-        if !self.planned || here.is_none_or(|here| here.same_as(before)) {
+        // What was there before is not what the effect found if a person came between its primitives and took it away.
+        let other_file = here.is_none_or(|here| here.same_as(before)) || self.was_person_at(n, &publish.path);
+        if !self.planned || other_file {
             return;
         }
         let of = |item: &ItemId| {
-            self.truth.links.values().any(|(known, content)| known == item && content.same_as(before))
+            let links = self.truth.links.values().map(|(known, content)| (known, content));
+            let steps = self.truth.steps.iter().map(|(known, content)| (known, content));
+            links.chain(steps).any(|(known, content)| known == item && content.same_as(before))
         };
         let other = |row: &&tcat_engine::catalog::CatalogRow| {
             row.item != publish.item && row.version_of != Some(publish.item) && of(&row.item)

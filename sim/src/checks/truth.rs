@@ -18,6 +18,8 @@ pub struct Truth {
     pub removed: BTreeMap<ItemId, Vec<Content>>,
     /// Every step that was ever entered in the catalog.
     pub links: BTreeMap<Revision, (ItemId, Content)>,
+    /// Every step of an edit on its way that anybody ever said.
+    pub steps: BTreeSet<(ItemId, Content)>,
     /// The highest fence accepted for an item.
     pub fences: BTreeMap<ItemId, u64>,
     /// How far each node's own ledger was told to others.
