@@ -87,6 +87,13 @@ impl<S: Store> Engine<S> {
         let mut seen = std::mem::take(&mut self.crossings.seen);
         // What only an earlier look has seen is there no more, or this scan would have seen it too.
         seen.retain(|_, crossing| crossing.since_ms >= since_ms);
+        // What an effect of ours has changed since is looked at again: there is another file now.
+        let stale = |(path, crossing): &(&MediaPath, &Crossing)| self.watch.is_stale(path, crossing.since_ms);
+        let stale: Vec<_> = seen.iter().filter(stale).map(|(path, _)| path.clone()).collect();
+        for path in stale {
+            seen.remove(&path);
+            self.watch.look_again(path, self.now.mono_ms);
+        }
         if seen.is_empty() {
             return Ok(());
         }

@@ -369,6 +369,7 @@ impl<S: Store> Engine<S> {
         let judged_anew =
             entry.held_content().copied() != download.expected || !self.claim_path(&item, &download.path)?;
         if self.restoring.holds_back()
+            || self.watch.is_unknown(&item)
             || !target_stands
             || (judged_anew && !self.planted(Bug::TwoItemsOnePath))
         {

@@ -11,7 +11,7 @@
 //! (too many changes at once). What is done: `settling` (what to do next for an item), `tasks` with
 //! `upload`, `download`, `placing`, `killing` and `repairing` (doing it, step by step), `travelling` (edits that go from
 //! member to member while the catalog is away), `sharing` (one folder, several nodes), `claiming` with `leases` (who in
-//! the workgroup does it, and until when), `attempts` (how often it was tried). What is told: `probe` (is there
+//! the workgroup does it, and until when), `attempts` (how often it was tried), `unanswered` (what failed in the folder). What is told: `probe` (is there
 //! anything left to do), `report` (what people see).
 
 mod attempts;
@@ -44,6 +44,7 @@ mod tasks;
 mod timers;
 mod travelling;
 mod twins;
+mod unanswered;
 mod upload;
 
 #[cfg(test)]
@@ -145,6 +146,7 @@ pub struct Engine<S> {
     travelling: travelling::Travelling,
     sharing: sharing::Sharing,
     tasks: BTreeMap<ItemId, tasks::Task>,
+    unanswered: unanswered::Unanswered,
     attempts: attempts::Attempts,
     claiming: claiming::Claiming,
     effects: BTreeMap<EffectId, Waiter>,
@@ -216,6 +218,7 @@ impl<S: Store> Engine<S> {
             sharing: sharing::Sharing::default(),
             counts: report::Counts::load(&tx)?,
             tasks: BTreeMap::new(),
+            unanswered: unanswered::Unanswered::default(),
             attempts: attempts::Attempts::load(&tx, now.mono_ms)?,
             claiming: claiming::Claiming::new(now.mono_ms),
             effects: BTreeMap::new(),

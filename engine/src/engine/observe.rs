@@ -144,7 +144,7 @@ impl Watch {
         }
     }
 
-    fn is_stale(&self, path: &MediaPath, since_ms: u64) -> bool {
+    pub(super) fn is_stale(&self, path: &MediaPath, since_ms: u64) -> bool {
         self.touched.get(&path.folded()).is_some_and(|touched_ms| *touched_ms >= since_ms)
     }
 
@@ -156,6 +156,11 @@ impl Watch {
 
     pub(super) fn is_unknown(&self, item: &ItemId) -> bool {
         self.unknown.contains_key(item)
+    }
+
+    /// Whether what is at this path of the item is not known.
+    pub(super) fn is_in_doubt(&self, item: &ItemId, path: &MediaPath) -> bool {
+        self.unknown.get(item).is_some_and(|known| known.folded() == path.folded())
     }
 }
 
@@ -571,6 +576,9 @@ impl<S: Store> Engine<S> {
             return Ok(true);
         }
         if self.own_entry(item)?.copy.and_then(|copy| copy.held).is_some_and(|held| here(&held.path)) {
+            return Ok(true);
+        }
+        if self.may_be_here(item, path) {
             return Ok(true);
         }
         Ok(match self.change(item)? {

@@ -375,7 +375,7 @@ impl<S: Store> Engine<S> {
 
     /// Acts on a verdict; true if the item is to be looked at again at once.
     fn act(&mut self, item: ItemId, entry: Entry, row: Option<CatalogRow>, verdict: Verdict) -> Result<bool> {
-        if verdict.is_work() && self.mates_go_first(item)? {
+        if self.looks_first(item, verdict)? || verdict.is_work() && self.mates_go_first(item)? {
             return Ok(false);
         }
         match verdict {
@@ -425,6 +425,7 @@ impl<S: Store> Engine<S> {
 
     fn settled(&mut self, item: ItemId) -> Result<()> {
         self.queue.forget(&item);
+        self.unanswered.forget(&item);
         self.doubts.forget(&item);
         self.forget_found(&item);
         self.attempts_over(&item);

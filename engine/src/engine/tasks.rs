@@ -101,7 +101,7 @@ pub(super) enum DownloadStep {
 
 impl Job {
     /// Whether this step has the item's file in hand.
-    fn moves_file(&self) -> bool {
+    pub(super) fn moves_file(&self) -> bool {
         match self {
             Job::SetAside { .. } | Job::Trash { .. } | Job::Move { .. } => true,
             Job::Download(download) => download.step == DownloadStep::Publish,
@@ -306,6 +306,9 @@ impl<S: Store> Engine<S> {
         self.touch_paths_of(&job);
         if self.broken_off(item, &job, &outcome)? {
             return Ok(());
+        }
+        if matches!(outcome, Outcome::Failed(_) | Outcome::NoRoom(_)) {
+            self.folder_step_failed(item, &job);
         }
         match outcome {
             Outcome::Failed(why) => return self.step_failed(item, &job, why),

@@ -1,5 +1,7 @@
 //! Single inputs at one engine: what is too small or too odd for a whole simulated world.
 
+mod folder;
+
 use super::tasks::Job;
 use super::{BrakeLimits, Config, Engine};
 use crate::batch::{Batch, Keys, Record, Signature};

@@ -1,0 +1,171 @@
+//! What is believed of a file while our own effects, a person and the catalog are at it at once.
+
+use super::*;
+use crate::catalog::{ChainLink, RemovalRecord};
+use crate::ports::EffectId;
+
+const KEPT: ItemId = ItemId([4; 16]);
+const WANTED: ItemId = ItemId([5; 16]);
+const NEXT: ItemId = ItemId([6; 16]);
+
+/// A folder in which everything that there is was seen.
+#[derive(Debug)]
+struct Clear(&'static [&'static str]);
+
+impl Coverage for Clear {
+    fn presence(&self, path: &MediaPath) -> Presence {
+        match self.0.contains(&path.as_str()) {
+            true => Presence::Seen,
+            false => Presence::NotSeen,
+        }
+    }
+}
+
+fn content(number: u8) -> Content {
+    Content { md5: Md5([number; 16]), size: 4, blake3: Some(Blake3([number; 32])) }
+}
+
+fn file(number: u8, file_id: u64) -> Seen {
+    let stat = FileStat { size: 4, mtime_ns: file_id as i64, ctime_ns: file_id as i64, file_id };
+    Seen::File { content: content(number), stat }
+}
+
+fn row(item: ItemId, path: &str, number: u8) -> CatalogRow {
+    let revision = Revision(Dot {
+        client: OTHER,
+        stamp: Stamp { incarnation: Incarnation(1), counter: item.0[0].into() },
+    });
+    CatalogRow {
+        item,
+        state: RowState::Active,
+        revision,
+        content: content(number),
+        object: None,
+        generation: 0,
+        cache_path: MediaPath::parse(path).unwrap(),
+        virtual_path: path.into(),
+        content_type: "image/jpeg".into(),
+        claim_epoch: 0,
+        upload: true,
+        version_of: None,
+        chain: vec![ChainLink { revision, content: content(number) }],
+    }
+}
+
+fn removed(row: &CatalogRow) -> FeedChange {
+    let contents = row.chain.iter().map(|link| link.content).collect();
+    FeedChange::Removed(RemovalRecord { item: row.item, cache_path: row.cache_path.clone(), contents })
+}
+
+impl Bench {
+    /// The newest effect that is not answered yet, if it is of this kind.
+    fn ordered(&mut self, kind: impl Fn(&Effect) -> bool) -> Option<EffectId> {
+        let is = |output: &Output| matches!(output, Output::Effect(_, effect) if kind(effect));
+        let at = self.outputs.iter().rposition(is)?;
+        match self.outputs.remove(at) {
+            Output::Effect(id, _) => Some(id),
+            _ => None,
+        }
+    }
+
+    fn done(&mut self, id: EffectId) {
+        self.input(Input::Done(id, Outcome::Done { stat: FileStat::default() }));
+    }
+
+    fn held(&self, item: &ItemId) -> Option<Content> {
+        self.engine.own_entry(item).unwrap().held_content().copied()
+    }
+
+    fn looks_at(&self, path: &str) -> bool {
+        let path = MediaPath::parse(path).unwrap();
+        self.outputs.iter().any(|output| matches!(output, Output::Look(paths) if paths.contains(&path)))
+    }
+
+    /// An item is in the cache; another with the same content is wanted, and its file is about to be placed.
+    fn placing() -> (Self, EffectId) {
+        let mut bench = Self::new();
+        bench.input(Input::Scanned(Arc::new(Clear(&[]))));
+        bench.answer_feed(vec![FeedChange::Row(Box::new(row(KEPT, "kept.jpg", 1)))]);
+        bench.saw("kept.jpg", file(1, 11));
+        assert_eq!(bench.held(&KEPT), Some(content(1)));
+        bench.pass(6_000);
+        bench.engine.apply_row(row(WANTED, "wanted.jpg", 1)).unwrap();
+        bench.input(Input::Tick);
+        let borrowing = bench.ordered(|effect| matches!(effect, Effect::Borrow { .. })).unwrap();
+        (bench, borrowing)
+    }
+}
+
+#[test]
+fn nothing_is_placed_where_somebody_is_writing() {
+    let (mut bench, borrowing) = Bench::placing();
+    bench.saw("wanted.jpg", Seen::Busy);
+    bench.done(borrowing);
+    assert_eq!(bench.ordered(|effect| matches!(effect, Effect::Publish(_))), None);
+}
+
+#[test]
+fn a_file_whose_placing_was_not_answered_is_looked_for_before_its_item_is_given_up() {
+    let (mut bench, borrowing) = Bench::placing();
+    bench.done(borrowing);
+    let placing = bench.ordered(|effect| matches!(effect, Effect::Publish(_))).unwrap();
+    bench.input(Input::Done(placing, Outcome::Failed("no answer".into())));
+    // The item is removed, and another gets its name.
+    bench.engine.apply_answer(removed(&row(WANTED, "wanted.jpg", 1))).unwrap();
+    bench.engine.apply_row(row(NEXT, "wanted.jpg", 2)).unwrap();
+    bench.input(Input::Tick);
+    bench.now_ms += 1;
+    bench.input(Input::Tick);
+    assert!(bench.looks_at("wanted.jpg"));
+    bench.saw("wanted.jpg", file(1, 12));
+    let trashed =
+        |effect: &Effect| matches!(effect, Effect::Trash { path, .. } if path.as_str() == "wanted.jpg");
+    assert!(bench.ordered(trashed).is_some());
+    assert_eq!(bench.held(&NEXT), None);
+}
+
+#[test]
+fn a_file_that_a_dead_life_has_placed_is_found_to_be_its_item_s() {
+    let (mut bench, borrowing) = Bench::placing();
+    bench.done(borrowing);
+    let mut next = Bench::new();
+    let now = Now { mono_ms: 60_000, wall_ms: 1_700_000_000_000 };
+    let (config, store) = (next.engine.config.clone(), bench.engine.into_store());
+    next.engine = Engine::open(store, config, Box::new(NoKeys), now, 8).unwrap();
+    next.drain();
+    let changes =
+        [removed(&row(WANTED, "wanted.jpg", 1)), FeedChange::Row(Box::new(row(NEXT, "wanted.jpg", 2)))];
+    next.answer_feed(changes.into());
+    next.saw("kept.jpg", file(1, 11));
+    next.saw("wanted.jpg", file(1, 12));
+    next.input(Input::Scanned(Arc::new(Clear(&["kept.jpg", "wanted.jpg"]))));
+    let trashed =
+        |effect: &Effect| matches!(effect, Effect::Trash { path, .. } if path.as_str() == "wanted.jpg");
+    assert!(next.ordered(trashed).is_some());
+    assert_eq!(next.held(&NEXT), None);
+}
+
+#[test]
+fn a_crossing_that_an_effect_of_ours_has_changed_since_decides_nothing() {
+    let mut bench = Bench::new();
+    bench.input(Input::Scanned(Arc::new(Clear(&[]))));
+    let rows = [row(KEPT, "kept.jpg", 1), row(WANTED, "wanted.jpg", 2)];
+    bench.answer_feed(rows.map(|row| FeedChange::Row(Box::new(row))).into());
+    bench.saw("kept.jpg", file(1, 11));
+    bench.saw("wanted.jpg", file(2, 12));
+    bench.pass(10_000);
+    bench.input(Input::Rescan);
+    // A person has let the files change their names...
+    bench.saw("kept.jpg", file(2, 12));
+    bench.saw("wanted.jpg", file(1, 11));
+    bench.now_ms += 10;
+    // ...and an effect that was under way has put something else into one place.
+    let path = MediaPath::parse("kept.jpg").unwrap();
+    bench.engine.watch.touch(&path, bench.now_ms);
+    bench.outputs.clear();
+    bench.input(Input::Scanned(Arc::new(Clear(&["kept.jpg", "wanted.jpg"]))));
+    assert_eq!(bench.held(&KEPT), Some(content(1)));
+    bench.now_ms += 1;
+    bench.input(Input::Tick);
+    assert!(bench.looks_at("kept.jpg"));
+}
