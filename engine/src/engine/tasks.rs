@@ -232,8 +232,9 @@ impl<S: Store> Engine<S> {
     pub(super) fn free_slots(&self, kind: Slot) -> usize {
         let used = self.tasks.values().filter(|task| task.job.slot() == Some(kind)).count();
         let most = match kind {
-            // What the roster knows of us is read before anything of ours enters the catalog again.
-            Slot::Upload if !self.roster.was_visited() => 0,
+            // What the roster knows of us, and what was committed while we were away, is read before anything of ours
+            // enters the catalog again: else what a life placed and died before it wrote down is offered as its edit.
+            Slot::Upload if !self.roster.was_visited() || !self.feed.is_known() => 0,
             Slot::Upload => self.config.uploads_max,
             Slot::Download => self.config.downloads_max,
             Slot::Folder => FOLDER_TASKS_MAX,

@@ -290,13 +290,17 @@ impl<S: Store> Engine<S> {
             copy.line.clear();
         }
         match self.step_elsewhere(item, copy, content)? {
-            Some((base, line)) => (copy.base, copy.line) = (base, line),
+            Some((base, line)) => {
+                (copy.base, copy.line) = (base, line);
+                self.base_moved(*item);
+            }
             None => copy.extend(ChainLink { revision: Revision(self.dot_for(item)), content: *content }),
         }
         Ok(())
     }
 
-    /// Base and line up to a step with this content of a member's line that goes on from our copy.
+    /// Base and line up to a step with this content of a member's line that goes on from our copy; or a member's base
+    /// that our mirror has yet to hear of: the step was committed while we did not write down that we had taken it.
     #[allow(clippy::type_complexity, reason = "base and line, as everywhere in `lines`")]
     fn step_elsewhere(
         &self,
@@ -312,7 +316,18 @@ impl<S: Store> Engine<S> {
         let found = theirs
             .filter_map(|entry| lines::taken_up_to(copy, entry.entry.copy.as_ref()?, content))
             .min_by_key(|(_, line)| line.last().map(|step| step.revision));
-        Ok(found)
+        if found.is_some() {
+            return Ok(found);
+        }
+        let Some(row) = self.row(item)? else { return Ok(None) };
+        let unheard = |base: &ChainLink| {
+            base.content.same_as(content)
+                && !row.chain_has(&base.revision)
+                && row.chain.len() < CHAIN_LINKS_MAX
+        };
+        let theirs = entries.iter().filter(|entry| entry.owner() != self.config.me);
+        let bases = theirs.filter_map(|entry| entry.entry.copy.as_ref()?.base).filter(unheard);
+        Ok(bases.min_by_key(|base| base.revision).map(|base| (Some(base), Vec::new())))
     }
 
     /// Whether nothing is known of an item but that its name was to be used: a file there is somebody else's.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::catalog::{ChainLink, RemovalRecord};
+use crate::entry::{Copy, Held};
 use crate::ports::EffectId;
 
 const KEPT: ItemId = ItemId([4; 16]);
@@ -168,4 +169,31 @@ fn a_crossing_that_an_effect_of_ours_has_changed_since_decides_nothing() {
     bench.now_ms += 1;
     bench.input(Input::Tick);
     assert!(bench.looks_at("kept.jpg"));
+}
+
+#[test]
+fn what_a_member_calls_committed_is_no_edit_of_ours() {
+    let mut bench = Bench::new();
+    bench.input(Input::Scanned(Arc::new(Clear(&[]))));
+    bench.answer_feed(vec![FeedChange::Row(Box::new(row(KEPT, "kept.jpg", 1)))]);
+    bench.saw("kept.jpg", file(1, 11));
+    // A life that has placed what it had heard of, and has died before it wrote that down.
+    let path = MediaPath::parse("kept.jpg").unwrap();
+    let base = ChainLink { content: content(2), ..row(NEXT, "next.jpg", 2).chain[0] };
+    let copy = Copy {
+        held: Some(Held { content: content(2), path, cached_date_ms: 0 }),
+        base: Some(base),
+        line: vec![],
+    };
+    let entry = Entry { copy: Some(copy), ..Entry::default() }.encode().unwrap();
+    let batch = Batch::sign(OTHER, Incarnation(9), 1, vec![Record { item: KEPT, entry }], &NoKeys).unwrap();
+    let (after, through) = (Stamp::default(), batch.last_stamp());
+    let page = Page { owner: OTHER, after, through, batches: vec![batch], more: false, head: None };
+    bench.input(Input::Connected(OTHER));
+    bench.input(Input::Message(OTHER, Message::Page(page)));
+    bench.engine.travelling.note(KEPT);
+    bench.saw("kept.jpg", file(2, 12));
+    let copy = bench.engine.own_entry(&KEPT).unwrap().copy.unwrap();
+    assert_eq!((copy.base, copy.line), (Some(base), vec![]));
+    assert_eq!(bench.ordered(|effect| matches!(effect, Effect::Intend(_))), None);
 }
