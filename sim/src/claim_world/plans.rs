@@ -3,7 +3,7 @@
 //! Saves, crashes, pauses, wrong clocks, cuts both ways, a cloud that is away and transfers that stand still; all other
 //! items are left alone.
 
-use super::ClaimWorld;
+use super::{ClaimWorld, Manners};
 use crate::checks::{Book, Invariant, found};
 use crate::hash::StateHash;
 use crate::plan::{ClaimPlan, Deed, Plan, Spell, Strike, What};
@@ -99,6 +99,8 @@ impl Play<'_> {
         self.run_to(self.plan.calm_ms);
         self.world.mend();
         self.world.cloud_away = false;
+        // Where a word and its answer take longer than two thirds of a lease nobody can know that it is heard.
+        self.world.manners.delay_ms_max = Manners::default().delay_ms_max;
         for n in 0..self.plan.nodes.len() {
             if self.world.nodes[n].engine.is_none() {
                 self.world.start(n);

@@ -51,6 +51,7 @@ pub(super) fn cut_off_and_set_back(draft: &mut Draft) {
 pub(super) fn words_late(draft: &mut Draft) {
     contents(draft, 3, 1, SLOW_MS);
     draft.plan.weather.delay_ms_max = 600;
+    draft.plan.calm_ms = 60_000;
 }
 
 pub(super) fn words_overtake(draft: &mut Draft) {
