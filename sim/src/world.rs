@@ -25,7 +25,7 @@ use tcat_engine::content::Content;
 use tcat_engine::engine::{BrakeLimits, Engine};
 use tcat_engine::ids::ClientId;
 use tcat_engine::message::Message;
-use tcat_engine::observation::{FileStat, Observation, Seen};
+use tcat_engine::observation::FileStat;
 use tcat_engine::paths::MediaPath;
 use tcat_engine::planted::{Bug, Planted};
 use tcat_engine::ports::{Effect, EffectId, Event, Input, Outcome, Output};
@@ -428,18 +428,15 @@ impl World {
     }
 
     /// Looks now; the engine hears of it later.
+    /// Looks at single paths. Where the folder is not there nothing is said of them, as by the scanner that ships: only the
+    /// next full scan tells.
     fn look(&mut self, node: usize, life: u64, paths: &[MediaPath]) {
-        let gone = self.is_unmounted(node);
-        let look = |path: &MediaPath| match gone {
-            true => {
-                Observation { path: path.clone(), seen: Seen::Unreadable("the folder is not there".into()) }
-            }
-            false => self.folder(node).look(path),
-        };
-        let observations = paths.iter().map(look).collect();
+        let observations = paths.iter().map(|path| self.folder(node).look(path)).collect();
         let input = Input::Observed { since_ms: self.mono_ms(node), observations };
         let ms = self.looks_for(node, 50);
-        self.later(ms, Happening::Input { node, life, input: Box::new(input) });
+        if !self.is_unmounted(node) {
+            self.later(ms, Happening::Input { node, life, input: Box::new(input) });
+        }
     }
 
     fn scan(&mut self, node: usize, life: u64) {
