@@ -85,21 +85,15 @@ pub fn turn<'a>(
     clients.into_iter().filter(|client| rank(client) < mine).count()
 }
 
-/// The winner among claims on one (task, target): those that another one has seen are superseded by it; of the rest
-/// the highest epoch wins, then started before unstarted, then rendezvous.
+/// The winner among claims on one (task, target): the highest epoch, then started before unstarted, then rendezvous. Who
+/// has seen a claim has a higher epoch than it: it supersedes it.
 pub fn winner(claims: &[Standing<'_>]) -> Option<ClientId> {
-    let superseded = |one: &Standing<'_>| {
-        claims.iter().any(|other| other.claim.epoch > one.claim.epoch && other.claim.seen.contains(&one.dot))
+    let place = |standing: &&Standing<'_>| {
+        let client = standing.dot.client;
+        let rank = rendezvous(&client, &standing.claim.target.key());
+        (standing.claim.epoch, standing.claim.started, rank, Reverse(client))
     };
-    claims
-        .iter()
-        .filter(|standing| !superseded(standing))
-        .max_by_key(|standing| {
-            let client = standing.dot.client;
-            let rank = rendezvous(&client, &standing.claim.target.key());
-            (standing.claim.epoch, standing.claim.started, rank, Reverse(client))
-        })
-        .map(|standing| standing.dot.client)
+    claims.iter().max_by_key(place).map(|standing| standing.dot.client)
 }
 
 #[cfg(test)]
@@ -149,6 +143,62 @@ mod tests {
             let pair = [Standing { dot: dot(1), claim: &a }, Standing { dot: dot(2), claim: &b }];
             assert_eq!(winner(&pair), Some(ClientId([started; 32])));
         }
+    }
+
+    #[test]
+    fn of_equal_claims_the_higher_rank_wins_and_does_so_for_each_content_anew() {
+        let mut winners = std::collections::BTreeSet::new();
+        for content in 0..32 {
+            let target = Content { md5: Md5([content; 16]), size: 1, blake3: None };
+            let equal = Claim { target, ..claim(3, true) };
+            let standing: Vec<_> =
+                (0..4).map(|client| Standing { dot: dot(client), claim: &equal }).collect();
+            let winner = winner(&standing).unwrap();
+            // It is the one whose turn comes first, too.
+            let clients: Vec<_> = standing.iter().map(|standing| standing.dot.client).collect();
+            assert_eq!(turn(&winner, &clients, &target.key()), 0);
+            assert!(
+                clients.iter().all(|client| {
+                    rendezvous(client, &target.key()) <= rendezvous(&winner, &target.key())
+                })
+            );
+            winners.insert(winner);
+        }
+        assert_eq!(winners.len(), 4, "work is spread over all");
+    }
+
+    #[test]
+    fn a_rank_is_the_first_bytes_of_the_named_hash() {
+        let (client, target_key) = (ClientId([7; 32]), [9; 32]);
+        let hash = blake3::derive_key("tcat 1 rendezvous", &[client.0, target_key].concat());
+        assert_eq!(rendezvous(&client, &target_key).to_le_bytes(), hash[..8]);
+    }
+
+    #[test]
+    fn an_epoch_is_above_every_known_one_and_never_turns_round() {
+        assert_eq!(next_epoch([]), 1);
+        assert_eq!(next_epoch([3, 9, 4]), 10);
+        assert_eq!(next_epoch([u64::MAX]), u64::MAX);
+    }
+
+    #[test]
+    fn whoever_comes_first_has_staked_and_was_heard_before_the_next_begins() {
+        // The second has four times of listening more than the first, and so on.
+        let begins: Vec<_> = (0..4).map(|turn| turn_ms(turn, 150)).collect();
+        assert_eq!(begins, [150, 750, 1350, 1950]);
+        assert_eq!(turn_ms(usize::MAX, u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn the_parts_of_a_lease_are_what_the_protocol_says() {
+        let lease = Lease(30_000);
+        assert_eq!(lease.holder_stops_ms(1_000), 21_000, "two thirds");
+        assert_eq!(lease.void_ms(1_000), 34_000, "the whole, and a tenth");
+        assert_eq!(lease.margin_ms(), 3_000);
+        assert_eq!(lease.renewal_ms(), 6_000, "a fifth");
+        assert_eq!(lease.deaf_ms(), 15_000, "a half");
+        // However short: nothing is renewed without a pause, and no input alone makes us deaf.
+        assert_eq!((Lease(1).renewal_ms(), Lease(1).deaf_ms()), (1, 1));
     }
 
     #[test]
