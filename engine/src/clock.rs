@@ -211,6 +211,73 @@ mod tests {
     }
 
     #[test]
+    fn a_vector_knows_of_each_client_what_was_written_up_to_its_stamp_and_no_more() {
+        fn law(vector: VersionVector, incarnation: u8, counter: u8) -> bool {
+            let stamp = Stamp {
+                incarnation: Incarnation(u64::from(incarnation % 3)),
+                counter: u64::from(counter % 5),
+            };
+            (0..5).map(|n| ClientId([n; 32])).all(|client| {
+                let known = vector.get(&client);
+                let listed = vector.iter().find(|(one, _)| **one == client).map(|(_, stamp)| *stamp);
+                vector.contains(&Dot { client, stamp }) == (stamp <= known)
+                    && listed == (known > Stamp::default()).then_some(known)
+            }) && vector.len() == vector.iter().count()
+                && vector.is_empty() == vector.iter().next().is_none()
+                && vector == vector.iter().map(|(client, stamp)| (*client, *stamp)).collect()
+        }
+        QuickCheck::new().quickcheck(law as fn(_, _, _) -> bool);
+    }
+
+    #[test]
+    fn setting_back_takes_away_what_came_later_and_the_zero_stamp_takes_all() {
+        fn law(vector: VersionVector, client: u8, incarnation: u8, counter: u8) -> bool {
+            let client = ClientId([client % 5; 32]);
+            let stamp = Stamp {
+                incarnation: Incarnation(u64::from(incarnation % 3)),
+                counter: u64::from(counter % 5),
+            };
+            let mut back = vector.clone();
+            back.set_back(&client, stamp);
+            let others = vector.iter().filter(|(one, _)| **one != client);
+            let known = vector.get(&client).min(stamp);
+            let expected: VersionVector =
+                others.map(|(one, stamp)| (*one, *stamp)).chain([(client, known)]).collect();
+            back == expected && vector.covers(&back)
+        }
+        QuickCheck::new().tests(500).quickcheck(law as fn(_, _, _, _) -> bool);
+    }
+
+    #[test]
+    fn an_incarnation_is_its_time_and_twenty_random_bits_or_above_all_that_was_seen() {
+        let none = Incarnation::default();
+        assert_eq!(Incarnation::mint(3, 5, none), Incarnation((3 << 20) + 5));
+        assert_eq!(Incarnation::mint(3, u64::MAX, none), Incarnation((4 << 20) - 1), "no more than twenty");
+        assert_eq!(Incarnation::mint(1, 0, Incarnation(9 << 20)), Incarnation((9 << 20) + 1));
+        assert_eq!(Incarnation::mint(1 << 44, 0, none), Incarnation(1), "44 bits of the time");
+    }
+
+    #[test]
+    fn stamps_and_dots_are_shown_short() {
+        let stamp = Stamp { incarnation: Incarnation(0x2a), counter: 7 };
+        let dot = Dot { client: ClientId([0xab; 32]), stamp };
+        assert_eq!(format!("{stamp:?}"), "2a.7");
+        assert_eq!(format!("{dot:?}"), format!("{:?}@2a.7", dot.client));
+        let vector: VersionVector = [(dot.client, stamp)].into_iter().collect();
+        assert_eq!(format!("{vector:?}"), format!("{{{:?}: 2a.7}}", dot.client));
+    }
+
+    #[test]
+    fn a_label_is_the_wall_clock_or_the_next_of_its_millisecond() {
+        let ours = Label { wall_ms: 1000, logical: 3 };
+        assert_eq!(ours.next(1001), Label { wall_ms: 1001, logical: 0 });
+        assert_eq!(ours.next(1000), Label { wall_ms: 1000, logical: 4 });
+        assert_eq!(ours.next(999), Label { wall_ms: 1000, logical: 4 });
+        let theirs = Label { wall_ms: 1500, logical: 9 };
+        assert_eq!(ours.witness(theirs, 1200), theirs);
+    }
+
+    #[test]
     fn a_later_incarnation_is_later_whatever_its_counter() {
         let old = Stamp { incarnation: Incarnation(1), counter: 900 };
         let new = Stamp { incarnation: Incarnation(2), counter: 1 };

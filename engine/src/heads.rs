@@ -216,6 +216,28 @@ mod tests {
         assert!(crate::codec::decode::<LedgerSum>(&[1, 0]).is_err());
     }
 
+    #[test]
+    fn a_sum_has_1024_lanes_whose_hash_a_head_carries() {
+        let bytes = crate::codec::encode(&sum(&[])).unwrap();
+        // Two bytes a lane, after how many they are.
+        assert!(bytes.len() > 2048 && bytes[bytes.len() - 2048..].iter().all(|byte| *byte == 0));
+        assert_eq!(sum(&[]).digest(), blake3::derive_key("tcat 1 ledger sum", &[0; 2048]));
+        let one = sum(&[(1, 2, vec![3])]);
+        let lanes: std::collections::BTreeSet<_> = one.0.iter().copied().collect();
+        assert!(lanes.len() > 900, "each lane is its own");
+        assert_eq!(format!("{one:?}"), format!("sum {}", crate::ids::hex(&one.digest()[..4])));
+    }
+
+    #[test]
+    fn a_whole_vector_says_where_each_ledger_is_whole_and_names_the_head() {
+        let (client, other) = (ClientId([1; 32]), ClientId([2; 32]));
+        let head = Head { stamp: stamp(7), hash: [5; 32], signature: Signature([0; 64]) };
+        let vector = WholeVector([(client, head.named())].into_iter().collect());
+        assert_eq!((vector.get(&client), vector.get(&other)), (stamp(7), Stamp::default()));
+        assert_eq!(vector.stamps(), [(client, stamp(7))].into_iter().collect());
+        assert_ne!(Head { hash: [6; 32], ..head }.named(), head.named(), "a fork has another name");
+    }
+
     /// Signs with a keyed hash: enough to tell whose and of what.
     struct TestKeys(ClientId);
 
