@@ -437,3 +437,6 @@ fn a_removed_content_is_trashed_and_what_somebody_saved_since_is_not() {
         }
     });
 }
+
+#[path = "settle_table_tests.rs"]
+mod table;
