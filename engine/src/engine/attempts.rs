@@ -179,3 +179,7 @@ impl<S: Store> Engine<S> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "attempts_tests.rs"]
+mod tests;

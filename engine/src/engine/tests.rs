@@ -18,8 +18,8 @@ use crate::roster::{RosterMember, Standing};
 use crate::store::MemoryStore;
 use std::sync::Arc;
 
-const ME: ClientId = ClientId([1; 32]);
-const OTHER: ClientId = ClientId([2; 32]);
+pub(super) const ME: ClientId = ClientId([1; 32]);
+pub(super) const OTHER: ClientId = ClientId([2; 32]);
 
 /// Every signature is as good as another.
 struct NoKeys;
@@ -54,19 +54,19 @@ impl Coverage for Bare {
 }
 
 /// An engine, its time, and what it said.
-struct Bench {
-    engine: Engine<MemoryStore>,
-    now_ms: u64,
+pub(super) struct Bench {
+    pub(super) engine: Engine<MemoryStore>,
+    pub(super) now_ms: u64,
     wake_ms: u64,
-    outputs: Vec<Output>,
+    pub(super) outputs: Vec<Output>,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(|_| ())
     }
 
-    fn with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(super) fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
             me: ME,
             name: "me".into(),
@@ -85,15 +85,25 @@ impl Bench {
             brake: BrakeLimits::default(),
         };
         change(&mut config);
-        let now = Now { mono_ms: 60_000, wall_ms: 1_700_000_000_000 };
-        let engine = Engine::open(MemoryStore::default(), config, Box::new(NoKeys), now, 7).unwrap();
-        let mut bench = Bench { engine, now_ms: 60_000, wake_ms: 0, outputs: Vec::new() };
+        Self::open(MemoryStore::default(), config, 60_000)
+    }
+
+    fn open(store: MemoryStore, config: Config, now_ms: u64) -> Self {
+        let now = Now { mono_ms: now_ms, wall_ms: 1_700_000_000_000 };
+        let engine = Engine::open(store, config, Box::new(NoKeys), now, 7).unwrap();
+        let mut bench = Bench { engine, now_ms, wake_ms: 0, outputs: Vec::new() };
         bench.drain();
         bench.answer_roster();
         bench
     }
 
-    fn drain(&mut self) {
+    /// The same node after a crash, a minute later.
+    pub(super) fn restarted(self) -> Self {
+        let config = self.engine.config.clone();
+        Self::open(self.engine.into_store(), config, self.now_ms + 60_000)
+    }
+
+    pub(super) fn drain(&mut self) {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::WakeAt(ms) => self.wake_ms = ms,
@@ -102,14 +112,14 @@ impl Bench {
         }
     }
 
-    fn input(&mut self, input: Input) {
+    pub(super) fn input(&mut self, input: Input) {
         let now = Now { mono_ms: self.now_ms, wall_ms: 1_700_000_000_000 + self.now_ms };
         self.engine.handle(now, input).unwrap();
         self.drain();
     }
 
     /// Ticks when the engine wants to, and answers its readings of the feed, for so long. Returns how many ticks.
-    fn pass(&mut self, ms: u64) -> u64 {
+    pub(super) fn pass(&mut self, ms: u64) -> u64 {
         let (end_ms, mut ticks) = (self.now_ms + ms, 0);
         while self.wake_ms < end_ms {
             self.now_ms = self.now_ms.max(self.wake_ms);
@@ -122,7 +132,7 @@ impl Bench {
         ticks
     }
 
-    fn answer_feed(&mut self, changes: Vec<FeedChange>) {
+    pub(super) fn answer_feed(&mut self, changes: Vec<FeedChange>) {
         let number = self.engine.feed.position().number;
         self.answer_feed_to(number, changes);
     }
@@ -154,7 +164,7 @@ impl Bench {
         self.input(Input::Done(id, Outcome::Roster([ME, OTHER].map(member).into())));
     }
 
-    fn saw(&mut self, path: &str, seen: Seen) {
+    pub(super) fn saw(&mut self, path: &str, seen: Seen) {
         let observations = vec![Observation { path: MediaPath::parse(path).unwrap(), seen }];
         self.input(Input::Observed { since_ms: self.now_ms, observations });
     }
