@@ -76,8 +76,6 @@ struct Wanted {
     first_ms: u64,
     /// Since when nobody stands in our way, or will not any more.
     since_ms: u64,
-    /// Whether somebody stood in our way when we last looked.
-    blocked: bool,
     /// The items that it is wanted for, and whether they still miss it.
     items: BTreeMap<ItemId, bool>,
 }
@@ -152,9 +150,8 @@ impl Claiming {
     pub(super) fn block(&mut self, scope: &Scope, until_ms: Option<u64>, now_ms: u64) {
         let Some(wanted) = self.wanted.get_mut(scope) else { return };
         match until_ms {
-            Some(until_ms) => (wanted.blocked, wanted.since_ms) = (true, until_ms),
-            None if std::mem::take(&mut wanted.blocked) => wanted.since_ms = wanted.since_ms.min(now_ms),
-            None => {}
+            Some(until_ms) => wanted.since_ms = until_ms,
+            None => wanted.since_ms = wanted.since_ms.min(now_ms),
         }
     }
 }
@@ -411,3 +408,7 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "claiming_tests.rs"]
+mod tests;

@@ -291,3 +291,7 @@ impl<S: Store> Engine<S> {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+#[path = "leases_tests.rs"]
+mod tests;

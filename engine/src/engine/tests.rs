@@ -22,7 +22,7 @@ pub(super) const ME: ClientId = ClientId([1; 32]);
 pub(super) const OTHER: ClientId = ClientId([2; 32]);
 
 /// Every signature is as good as another.
-struct NoKeys;
+pub(super) struct NoKeys;
 
 impl Keys for NoKeys {
     fn sign(&self, _: &[u8]) -> Signature {
@@ -167,6 +167,15 @@ impl Bench {
     pub(super) fn saw(&mut self, path: &str, seen: Seen) {
         let observations = vec![Observation { path: MediaPath::parse(path).unwrap(), seen }];
         self.input(Input::Observed { since_ms: self.now_ms, observations });
+    }
+
+    /// Time goes on, and the other is heard and hears us; or it is away.
+    pub(super) fn at(&mut self, now_ms: u64, other_is_live: bool) {
+        self.now_ms = now_ms;
+        let peer = self.engine.peers.entry(OTHER).or_default();
+        let heard_ms = other_is_live.then_some(now_ms);
+        (peer.connected, peer.heard_ms, peer.echoed_ms) = (other_is_live, heard_ms, heard_ms);
+        self.input(Input::Tick);
     }
 
     fn looks(&self) -> usize {
