@@ -348,3 +348,7 @@ impl<S: Store> Engine<S> {
         if behind && can { self.marks.due_ms } else { u64::MAX }
     }
 }
+
+#[cfg(test)]
+#[path = "marks_tests.rs"]
+mod tests;

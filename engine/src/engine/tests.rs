@@ -35,7 +35,7 @@ impl Keys for NoKeys {
 
 /// A folder in which nothing can be told apart.
 #[derive(Debug)]
-struct Fog;
+pub(super) struct Fog;
 
 impl Coverage for Fog {
     fn presence(&self, _: &MediaPath) -> Presence {
@@ -137,7 +137,7 @@ impl Bench {
         self.answer_feed_to(number, changes);
     }
 
-    fn answer_feed_to(&mut self, number: u64, changes: Vec<FeedChange>) {
+    pub(super) fn answer_feed_to(&mut self, number: u64, changes: Vec<FeedChange>) {
         let reading = self
             .outputs
             .iter()
