@@ -347,3 +347,7 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "heartbeat_tests.rs"]
+mod tests;

@@ -484,3 +484,7 @@ impl<S: Store> Engine<S> {
         Ok(Record { item, entry: codec::decode::<Kept>(&kept)?.bytes })
     }
 }
+
+#[cfg(test)]
+#[path = "ledgers_tests.rs"]
+mod tests;
