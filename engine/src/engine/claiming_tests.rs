@@ -64,6 +64,16 @@ fn a_claim_is_void_a_lease_and_a_margin_after_it_was_renewed_last() {
 }
 
 #[test]
+fn a_late_copy_of_what_was_said_renews_nothing() {
+    let mut bench = Bench::new();
+    bench.at(100_000, true);
+    says(&mut bench, stamp(9, 1), ITEM, vec![claim(DOWNLOAD, 1)]);
+    bench.at(104_000, true);
+    says(&mut bench, stamp(9, 1), ITEM, vec![claim(DOWNLOAD, 1)]);
+    assert_eq!(void_ms(&bench), [111_000]);
+}
+
+#[test]
 fn what_one_writes_that_is_not_live_renews_nothing() {
     let mut bench = Bench::new();
     bench.at(100_000, true);

@@ -319,3 +319,46 @@ fn there_are_no_more_members_than_a_workgroup_has_clients_and_we_are_none_of_our
     bench.engine.beat_soon();
     assert_eq!(bench.engine.beats.due_ms, bench.now_ms);
 }
+
+#[test]
+fn what_waits_for_others_is_looked_at_again_when_one_becomes_live() {
+    for was_live in [true, false] {
+        let mut bench = Bench::new();
+        bench.input(Input::Connected(OTHER));
+        let beat = bench.outputs.iter().find_map(|output| match output {
+            Output::Send(OTHER, Message::Heartbeat(beat)) => Some((beat.start, beat.beat)),
+            _ => None,
+        });
+        let echo = Some(beat.unwrap());
+        bench.at(bench.now_ms, was_live);
+        bench.engine.peers.get_mut(&OTHER).unwrap().connected = true;
+        bench.engine.wait(ItemId([1; 16]), crate::settle::Reason::CatalogUnknown);
+        bench.engine.message(OTHER, Message::Heartbeat(Heartbeat { echo, ..heartbeat() })).unwrap();
+        assert!(bench.engine.is_live(&OTHER));
+        let looked_at = bench.engine.queue.due_ms(bench.now_ms) <= bench.now_ms;
+        assert_eq!(looked_at, !was_live);
+    }
+}
+
+#[test]
+fn news_of_a_revision_that_we_have_not_read_of_make_us_read_the_feed() {
+    use crate::catalog::{ChainLink, Revision};
+    use crate::clock::Dot;
+    use crate::content::{Content, Md5};
+    let revision = Revision(Dot { client: OTHER, stamp: stamp(1) });
+    let link = ChainLink { revision, content: Content { md5: Md5([1; 16]), size: 4, blake3: None } };
+    for (base, line) in [(None, false), (None, true), (Some(link), false)] {
+        let mut bench = Bench::new();
+        bench.answer_feed(vec![]);
+        bench.input(Input::Connected(OTHER));
+        let line: Vec<_> = line.then_some(link).into_iter().collect();
+        let on_its_way = !line.is_empty();
+        let copy = Some(crate::entry::Copy { held: None, base, line });
+        let entry = Entry { copy, ..Entry::default() }.encode().unwrap();
+        let records = vec![Record { item: ItemId([1; 16]), entry }];
+        let batch = Batch::sign(OTHER, Incarnation(9), 1, records, &NoKeys).unwrap();
+        bench.engine.witness(&page(0, vec![batch])).unwrap();
+        assert_eq!(bench.engine.feed_due_ms() <= bench.now_ms, base.is_some());
+        assert_eq!(bench.engine.travelling.is_offered(&ItemId([1; 16])), on_its_way);
+    }
+}

@@ -1,10 +1,12 @@
 //! Leases at one engine: what renews our claims, when our tasks must stop, and what becomes of them then.
 
 use super::*;
+use crate::batch::{Batch, Record};
 use crate::clock::Incarnation;
 use crate::content::Md5;
 use crate::engine::tasks::Task;
-use crate::engine::tests::{Bench, OTHER};
+use crate::engine::tests::{Bench, NoKeys, OTHER};
+use crate::entry::Entry;
 use crate::ids::ObjectId;
 use crate::observation::FileStat;
 use crate::paths::MediaPath;
@@ -32,13 +34,17 @@ fn stamp(counter: u64) -> Stamp {
 fn at_work(other_is_live: bool, leased: bool) -> Bench {
     let mut bench = Bench::new();
     bench.at(100_000, other_is_live);
+    work_begins(bench, other_is_live, leased)
+}
+
+fn work_begins(mut bench: Bench, other_is_live: bool, leased: bool) -> Bench {
     let path = MediaPath::parse("a.jpg").unwrap();
     let task = Task { job: Job::Trash { path }, content: content(), effect: Some(EFFECT), until_ms: None };
     bench.engine.tasks.insert(ITEM, task);
     bench.engine.effects.insert(EFFECT, Waiter::Task(ITEM));
     bench.engine.stake(ITEM, claim(), leased).unwrap();
     bench.engine.start_claimed(ITEM, TaskKind::Download, content()).unwrap();
-    bench.at(100_000, other_is_live);
+    bench.at(bench.now_ms, other_is_live);
     bench.outputs.clear();
     bench
 }
@@ -134,6 +140,7 @@ fn a_task_that_moves_is_renewed_each_fifth_of_a_lease_and_one_that_does_not_is_n
     bench.at(106_000, true);
     bench.input(Input::Progress(EFFECT, 20));
     assert_eq!(written_ms(&bench), 104_000, "the same bytes again are no progress");
+    assert_eq!(bench.engine.claiming.work[&ITEM].moved_ms, 103_999);
     assert_eq!(bench.engine.lease_due_ms(), 106_666);
 }
 
@@ -242,6 +249,45 @@ fn who_loses_breaks_off_and_withdraws_as_soon_as_its_effect_is_over() {
     bench.input(Input::Done(EFFECT, Outcome::Failed("cancelled".into())));
     assert_eq!((claims_of(&bench), bench.engine.tasks.len()), (0, 0));
     assert_eq!(bench.engine.claiming.unheard_until_ms, 0, "it was heard well enough");
+}
+
+/// The other says that it claims the content, under this epoch.
+fn other_claims(bench: &mut Bench, counter: u64, epoch: u64) {
+    let entry = Entry { claims: vec![Claim { epoch, ..claim() }], ..Entry::default() };
+    let record = Record { item: ItemId([5; 16]), entry: entry.encode().unwrap() };
+    let batch = Batch::sign(OTHER, Incarnation(1), counter, vec![record], &NoKeys).unwrap();
+    bench.engine.keep(&batch).unwrap();
+}
+
+#[test]
+fn what_another_says_of_the_content_is_judged_in_the_same_input() {
+    for (epoch, lost) in [(0, false), (2, true)] {
+        let mut bench = at_work(true, true);
+        other_claims(&mut bench, 1, epoch);
+        bench.at(100_001, true);
+        assert_eq!(is_cancelled(&bench), lost, "{epoch}");
+    }
+}
+
+#[test]
+fn claims_of_one_who_becomes_live_stand_again_and_are_judged_then() {
+    let mut bench = Bench::new();
+    for (counter, now_ms) in [(1, 100_000), (2, 104_000), (3, 108_000), (4, 112_000)] {
+        bench.at(now_ms, false);
+        other_claims(&mut bench, counter, 2);
+    }
+    bench = work_begins(bench, false, true);
+    bench.at(112_001, false);
+    assert!(!is_cancelled(&bench), "who is not live has no claim that stands");
+    bench.at(112_002, true);
+    assert!(is_cancelled(&bench));
+}
+
+#[test]
+fn who_stakes_listens_for_a_moment() {
+    let mut bench = at_work(true, true);
+    bench.engine.listen(ITEM);
+    assert_eq!(bench.engine.tasks[&ITEM].until_ms, Some(bench.now_ms + bench.engine.config.listen_ms));
 }
 
 #[test]

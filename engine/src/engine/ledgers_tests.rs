@@ -416,3 +416,138 @@ fn a_repair_is_begun_once_and_not_again_with_a_member_whose_stream_did_not_do() 
     bench.engine.repairs.over(&OTHER);
     assert_eq!(asked(&mut bench, third), 1);
 }
+
+#[test]
+fn the_first_tombstone_of_a_ledger_is_the_first_that_still_stands() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.engine.first_tombstone(&OTHER).unwrap(), None);
+    let gone = Entry::default;
+    says(&mut bench, stamp(9, 1), &[(item(1), gone()), (item(2), holding(1)), (item(3), gone())]);
+    assert_eq!(bench.engine.first_tombstone(&OTHER).unwrap(), Some(stamp(9, 1)));
+    says(&mut bench, stamp(9, 4), &[(item(1), holding(1))]);
+    assert_eq!(bench.engine.first_tombstone(&OTHER).unwrap(), Some(stamp(9, 3)));
+    bench.input(Input::Tick);
+    let mut bench = bench.restarted();
+    assert_eq!(bench.engine.first_tombstone(&OTHER).unwrap(), Some(stamp(9, 3)));
+    says(&mut bench, stamp(9, 5), &[(item(3), holding(1))]);
+    assert_eq!(bench.engine.first_tombstone(&OTHER).unwrap(), None);
+}
+
+#[test]
+fn what_does_not_count_is_taken_from_no_sum_and_of_a_forgotten_ledger_nothing_is_left() {
+    let mut bench = Bench::new();
+    says(&mut bench, stamp(9, 1), &[(item(1), holding(1)), (item(2), holding(2))]);
+    type Dropped = [(ItemId, Stamp, Vec<u8>)];
+    let digest = |bench: &Bench, dropped: &Dropped| bench.engine.heads.digest_without(&OTHER, dropped);
+    let all = digest(&bench, &[]);
+    let tombstone = (item(1), stamp(9, 1), Entry::default().encode().unwrap());
+    let of_an_earlier_life = (item(1), stamp(8, 1), holding(1).encode().unwrap());
+    assert_eq!(digest(&bench, &[tombstone, of_an_earlier_life]), all);
+    let second = (item(2), stamp(9, 2), holding(2).encode().unwrap());
+    let without = digest(&bench, &[second]);
+    let mut other = Bench::new();
+    says(&mut other, stamp(9, 1), &[(item(1), holding(1))]);
+    assert_eq!(digest(&other, &[]), without);
+    let head = head_of(&bench, OTHER, stamp(9, 2));
+    bench.engine.become_whole(OTHER, head).unwrap();
+    bench.input(Input::Tick);
+    bench.engine.heads.forget(&OTHER);
+    bench.input(Input::Tick);
+    assert_eq!(
+        (bench.engine.heads.whole(&OTHER), digest(&bench, &[])),
+        (Stamp::default(), digest(&Bench::new(), &[]))
+    );
+    let kept = bench.engine.tx.prefixed(Table::Meta, &[&b"ledger "[..], &OTHER.0].concat(), 1).unwrap();
+    assert!(kept.is_empty());
+}
+
+#[test]
+fn we_call_no_ledger_whole_of_which_we_know_nothing() {
+    let mut bench = Bench::new();
+    let head = head_of(&bench, OTHER, stamp(9, 1));
+    bench.engine.become_whole(OTHER, head).unwrap();
+    assert_eq!(bench.engine.whole().get(&OTHER), Stamp::default());
+}
+
+#[test]
+fn of_two_heads_of_one_stamp_the_owner_s_own_word_counts_and_nobody_else_s() {
+    let third = ClientId([3; 32]);
+    for (from, repairs) in [(third, false), (OTHER, true)] {
+        let mut bench = Bench::new();
+        says(&mut bench, stamp(9, 1), &[(item(1), holding(1))]);
+        let head = head_of(&bench, OTHER, stamp(9, 1));
+        bench.engine.become_whole(OTHER, head).unwrap();
+        bench.engine.judge(from, OTHER, Head { hash: [7; 32], ..head }).unwrap();
+        bench.drain();
+        let fetch = Message::Fetch(Fetch { owner: OTHER, after: stamp(9, 0) });
+        assert_eq!(bench.outputs.contains(&Output::Send(from, fetch)), repairs, "{from:?}");
+    }
+}
+
+#[test]
+fn a_late_batch_takes_nothing_back_and_can_be_passed_on_without_it() {
+    let mut bench = Bench::new();
+    says(&mut bench, stamp(9, 3), &[(item(1), holding(3))]);
+    says(&mut bench, stamp(9, 1), &[(item(1), holding(1)), (item(2), holding(2))]);
+    let kept = |bench: &Bench, n| bench.engine.entry_of(&item(n), &OTHER).unwrap().unwrap();
+    assert_eq!((kept(&bench, 1), kept(&bench, 2)), ((stamp(9, 3), holding(3)), (stamp(9, 2), holding(2))));
+    let page = bench.engine.page(OTHER, stamp(9, 0)).unwrap();
+    let records: Vec<_> = page.batches.iter().flat_map(Batch::records).map(|(stamp, _)| stamp).collect();
+    assert_eq!(records, [stamp(9, 2), stamp(9, 3)]);
+    assert!(page.batches.iter().all(|batch| batch.verify(&NoKeys).is_ok()));
+}
+
+#[test]
+fn an_item_is_looked_at_again_when_an_entry_that_spoke_is_dropped() {
+    for (entry, spoke) in [(holding(1), true), (Entry::default(), false)] {
+        let mut bench = Bench::new();
+        says(&mut bench, stamp(9, 1), &[(item(1), entry)]);
+        bench.engine.drop_entry_of(&OTHER, &item(1), stamp(9, 7)).unwrap();
+        assert!(bench.engine.entry_of(&item(1), &OTHER).unwrap().is_some(), "it stands with another stamp");
+        bench.engine.drop_entry_of(&OTHER, &item(1), stamp(9, 1)).unwrap();
+        assert_eq!(bench.engine.entry_of(&item(1), &OTHER).unwrap(), None);
+        assert_eq!(bench.engine.queue.due_ms(bench.now_ms) <= bench.now_ms, spoke);
+    }
+}
+
+#[test]
+fn a_repair_goes_on_page_by_page_and_ends_at_the_head_that_we_know() {
+    let third = ClientId([3; 32]);
+    let all = [(item(1), holding(1)), (item(2), holding(2)), (item(3), holding(3))];
+    let mut bench = Bench::new();
+    says(&mut bench, stamp(9, 1), &all);
+    let head = Some(head_of(&bench, OTHER, stamp(9, 3)));
+    // What the owner never wrote: only a whole stream can drop it.
+    says(&mut bench, stamp(9, 4), &[(item(4), holding(4))]);
+    let through = stamp(9, 4);
+    let batches = vec![signed(OTHER, stamp(9, 1), &all)];
+    let part =
+        Page { owner: OTHER, after: stamp(9, 0), through: stamp(9, 3), batches, more: true, head: None };
+    let last = Page { after: stamp(9, 3), through, batches: vec![], more: false, head: None, ..part.clone() };
+    let fetched = |bench: &mut Bench, after| {
+        bench.drain();
+        let fetch = Message::Fetch(Fetch { owner: OTHER, after });
+        bench.outputs.drain(..).any(|output| output == Output::Send(third, fetch.clone()))
+    };
+    bench.engine.begin_repair(third, OTHER);
+    assert!(fetched(&mut bench, stamp(9, 0)));
+    bench.engine.repair(third, &part).unwrap();
+    assert!(fetched(&mut bench, stamp(9, 3)) && bench.engine.repairs_with(third, &last));
+    // A member that knows less than we by now compares later.
+    let early = Page { head: head.map(|head| Head { stamp: stamp(9, 3), ..head }), ..last.clone() };
+    bench.engine.repair(third, &early).unwrap();
+    assert!(!bench.engine.repairs_with(third, &last), "it is over");
+    assert!(bench.engine.entry_of(&item(4), &OTHER).unwrap().is_some());
+    bench.engine.begin_repair(third, OTHER);
+    bench.engine.repair(third, &part).unwrap();
+    let whole = Page { head: head.map(|head| Head { stamp: through, ..head }), ..last };
+    bench.engine.repair(third, &whole).unwrap();
+    assert_eq!(bench.engine.entry_of(&item(4), &OTHER).unwrap(), None, "what no owner signed for is dropped");
+    assert_eq!(bench.engine.heads.whole(&OTHER), through);
+    bench.drain();
+    assert!(bench.outputs.contains(&Output::Event(Event::Repaired(OTHER, 1))));
+    // A page that is the last and has no head proves nothing.
+    bench.engine.begin_repair(third, OTHER);
+    bench.engine.repair(third, &Page { more: false, ..part.clone() }).unwrap();
+    assert!(!bench.engine.repairs_with(third, &Page { after: stamp(9, 3), ..part }));
+}

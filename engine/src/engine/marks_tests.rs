@@ -128,6 +128,11 @@ fn a_mark_absorbs_what_its_owner_wrote_before_it_and_was_settled_at_its_place_or
     // A late copy of what was absorbed is not kept, nor one that takes the place of an older entry.
     says(&mut bench, stamp(9, 1), ITEM, settled_at(3));
     assert!(!stands(&bench, ITEM));
+    let fourth = ItemId([8; 16]);
+    let elsewhere = Entry { settled: None, ..settled_at(0) };
+    says(&mut bench, stamp(8, 9), fourth, elsewhere);
+    says(&mut bench, stamp(9, 2), fourth, settled_at(3));
+    assert!(!stands(&bench, fourth));
     // What was written after the mark speaks for itself.
     says(&mut bench, stamp(9, 5), ITEM, settled_at(3));
     assert!(stands(&bench, ITEM));
@@ -212,6 +217,12 @@ fn in_step() -> Bench {
     read(&mut bench, 5, vec![news(&row(ITEM, 1, "a.jpg"))]);
     bench.saw("a.jpg", Seen::File { content: content(4), stat: FileStat::default() });
     bench
+}
+
+/// An item is not settled, and looked at later.
+fn mark(bench: &mut Bench, item: ItemId) {
+    bench.engine.tx.put(Table::Unsettled, item.0.to_vec(), Vec::new());
+    bench.engine.queue = crate::engine::settling::Queue::load(&bench.engine.tx).unwrap();
 }
 
 fn our_mark(bench: &Bench) -> Option<FeedPlace> {
@@ -319,4 +330,112 @@ fn one_mark_absorbs_no_more_than_one_input_should() {
     (0..=1_200).for_each(|n| settle(&mut bench, 1, 10_000 + n));
     assert_eq!(bench.engine.chunk_end(epoch, 9).unwrap(), 1, "but one place whole");
     assert_eq!(bench.engine.chunk_end(CatalogEpoch { number: 7, id: [7; 16] }, 9).unwrap(), 9);
+}
+
+#[test]
+fn an_entry_that_is_written_behind_the_mark_is_absorbed_by_the_same_mark_written_again() {
+    let mut bench = in_step();
+    bench.pass(10_000);
+    let mark = bench.engine.marks.of[&ME];
+    let again = bench.engine.own_entry(&ITEM).unwrap();
+    bench.engine.stage(ITEM, again.clone());
+    bench.engine.seal().unwrap();
+    assert!(own_entries(&bench, ITEM) == 1 && bench.engine.marks.leftover);
+    assert!(bench.engine.mirrored(&ITEM).unwrap().unwrap().absorbed_date_ms.is_none());
+    assert!(bench.engine.mark_due_ms() < u64::MAX);
+    bench.pass(5_000);
+    assert_eq!((our_mark(&bench), own_entries(&bench, ITEM)), (Some(place(5)), 0));
+    assert!(bench.engine.marks.of[&ME].stamp > mark.stamp);
+    // At once, where somebody waits for us to rest.
+    bench.engine.stage(ITEM, again.clone());
+    bench.engine.seal().unwrap();
+    assert!(!bench.engine.absorbs_more());
+    bench.input(Input::Wait(1));
+    assert_eq!(own_entries(&bench, ITEM), 0);
+    // An entry that is not what the catalog has is nothing for the mark.
+    let base = Copy { base: None, ..again.copy.clone().unwrap() };
+    bench.engine.stage(ITEM, Entry { copy: Some(base), ..again });
+    bench.engine.seal().unwrap();
+    assert!(!bench.engine.marks.leftover);
+}
+
+#[test]
+fn what_an_answer_told_before_the_feed_is_absorbed_once_the_feed_names_its_place() {
+    let mut bench = Bench::new();
+    bench.input(Input::Scanned(Arc::new(Fog)));
+    read(&mut bench, 3, vec![]);
+    bench.engine.apply_row(row(ITEM, 1, "a.jpg")).unwrap();
+    bench.saw("a.jpg", Seen::File { content: content(4), stat: FileStat::default() });
+    assert!(equals_catalog(&bench.engine.own_entry(&ITEM).unwrap(), &row(ITEM, 1, "a.jpg")));
+    assert_eq!(bench.engine.own_entry(&ITEM).unwrap().settled, None);
+    bench.pass(5_000);
+    assert_eq!(own_entries(&bench, ITEM), 1, "the feed may bring it anywhere after that");
+    read(&mut bench, 5, vec![news(&row(ITEM, 1, "a.jpg"))]);
+    assert_eq!(bench.engine.own_entry(&ITEM).unwrap().settled, Some(place(5)));
+    let named = bench.engine.own_dot(&ITEM).unwrap();
+    bench.engine.speak_of_place(ITEM).unwrap();
+    bench.engine.seal().unwrap();
+    assert_eq!(bench.engine.own_dot(&ITEM).unwrap(), named, "once");
+    bench.pass(5_000);
+    assert_eq!((our_mark(&bench), own_entries(&bench, ITEM)), (Some(place(5)), 0));
+}
+
+#[test]
+fn a_mark_moves_to_before_the_first_item_at_which_something_is_to_be_done() {
+    let mut bench = in_step();
+    read(&mut bench, 7, vec![]);
+    bench.pass(5_000);
+    assert_eq!(our_mark(&bench), Some(place(7)));
+    read(&mut bench, 9, vec![news(&row(SECOND, 2, "b.jpg"))]);
+    let epoch = place(0).epoch;
+    let other_epoch = CatalogEpoch { number: 2, id: [2; 16] };
+    let end = |bench: &mut Bench| bench.engine.deviations_end(epoch, 20).unwrap();
+    bench.engine.queue.later(SECOND, u64::MAX);
+    assert_eq!(end(&mut bench), Some(7), "before the page that brought it");
+    bench.engine.brought(SECOND, place(8));
+    assert_eq!(end(&mut bench), Some(7), "the page that brought it first");
+    bench.engine.brought(SECOND, FeedPlace { epoch: other_epoch, number: 2 });
+    bench.engine.withdraw_all_but(SECOND, None).unwrap();
+    assert_eq!(end(&mut bench), Some(7), "of another epoch: before the last start, after our mark");
+    bench.engine.stage(SECOND, Entry { copy: Some(Copy::default()), ..Entry::default() });
+    assert_eq!(end(&mut bench), Some(8), "an entry speaks for it, whatever the mark passes");
+    bench.engine.brought(SECOND, place(4));
+    assert_eq!(end(&mut bench), Some(4));
+    let mirrored = bench.engine.mirrored(&SECOND).unwrap().unwrap();
+    bench.engine.save_mirrored(&SECOND, &Mirrored { place: None, ..mirrored.clone() }).unwrap();
+    assert_eq!(end(&mut bench), Some(20), "it changed after all that we have read");
+    let elsewhere = Some(FeedPlace { epoch: other_epoch, number: 9 });
+    bench.engine.save_mirrored(&SECOND, &Mirrored { place: elsewhere, ..mirrored }).unwrap();
+    assert_eq!(end(&mut bench), Some(0), "it is of another epoch: nothing can be said");
+    for n in 0..DEVIATING_MAX as u128 - 1 {
+        mark(&mut bench, ItemId((n + 1).to_be_bytes()));
+    }
+    assert_eq!(end(&mut bench), Some(0));
+    mark(&mut bench, ItemId([200; 16]));
+    assert_eq!(end(&mut bench), None, "with so many at work it waits");
+}
+
+#[test]
+fn a_mark_says_nothing_before_both_the_catalog_and_the_folder_are_known() {
+    for (scanned, read_feed) in [(true, false), (false, true), (true, true)] {
+        let mut bench = Bench::new();
+        if scanned {
+            bench.input(Input::Scanned(Arc::new(Fog)));
+        }
+        if read_feed {
+            read(&mut bench, 5, vec![]);
+        } else {
+            let position = crate::catalog::FeedPosition { epoch: place(5).epoch, number: 5, id: [0; 16] };
+            bench.engine.move_feed_to(position).unwrap();
+        }
+        assert_eq!(
+            bench.engine.mark_due_ms() == u64::MAX,
+            !(scanned && read_feed) || our_mark(&bench).is_some()
+        );
+        bench.now_ms += MOVE_MS;
+        bench.engine.now.mono_ms = bench.now_ms;
+        bench.engine.move_mark().unwrap();
+        bench.engine.seal().unwrap();
+        assert_eq!(our_mark(&bench).is_some(), scanned && read_feed, "{scanned} {read_feed}");
+    }
 }

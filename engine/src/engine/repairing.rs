@@ -105,3 +105,7 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "repairing_tests.rs"]
+mod tests;

@@ -545,3 +545,7 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "settling_tests.rs"]
+mod tests;
