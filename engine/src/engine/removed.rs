@@ -70,9 +70,14 @@ impl<S: Store> Engine<S> {
 
     /// The removal record that speaks of a file which the first scan of an older folder found, if any does.
     pub(super) fn removed_before(&self, item: &ItemId, content: &Content) -> Result<Option<RemovalRecord>> {
-        if !self.old_root.found.contains(item) || self.planted(Bug::WipedRevives) {
-            return Ok(None);
+        match self.old_root.found.contains(item) && !self.planted(Bug::WipedRevives) {
+            true => self.removal_with(content),
+            false => Ok(None),
         }
+    }
+
+    /// A removal record that has this content, whatever the item.
+    pub(super) fn removal_with(&self, content: &Content) -> Result<Option<RemovalRecord>> {
         let prefix = removed_prefix(content);
         for (key, _) in self.tx.prefixed(Table::Tasks, &prefix, 8)? {
             let removed = key.get(prefix.len()..).and_then(|bytes| bytes.try_into().ok()).map(ItemId);

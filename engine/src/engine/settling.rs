@@ -327,6 +327,11 @@ impl<S: Store> Engine<S> {
         let in_old_root = removed_before.is_some();
         if removal.is_none() {
             removal = removed_before;
+        } else if let (Some(record), Some(content)) = (&removal, entry.held_content())
+            && !record.contents.iter().any(|gone| gone.same_as(content))
+        {
+            // An edit of it that another holder made a new item of, and that was removed as that.
+            removal = self.removal_with(content)?.or(removal);
         }
         if row.is_none() && removal.is_none() && copy.is_none() && travelling.is_none() {
             return Ok(Verdict::Settled);

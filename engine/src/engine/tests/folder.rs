@@ -197,3 +197,18 @@ fn what_a_member_calls_committed_is_no_edit_of_ours() {
     assert_eq!((copy.base, copy.line), (Some(base), vec![]));
     assert_eq!(bench.ordered(|effect| matches!(effect, Effect::Intend(_))), None);
 }
+
+#[test]
+fn an_edit_that_was_removed_as_another_holder_s_new_item_does_not_come_back() {
+    let mut bench = Bench::new();
+    bench.input(Input::Scanned(Arc::new(Clear(&[]))));
+    bench.answer_feed(vec![FeedChange::Row(Box::new(row(KEPT, "kept.jpg", 1)))]);
+    bench.saw("kept.jpg", file(1, 11));
+    bench.saw("kept.jpg", file(2, 12));
+    bench.engine.apply_answer(removed(&row(NEXT, "kept.jpg", 2))).unwrap();
+    bench.engine.apply_answer(removed(&row(KEPT, "kept.jpg", 1))).unwrap();
+    bench.engine.tasks.clear();
+    bench.engine.queue.ready(KEPT);
+    bench.input(Input::Tick);
+    assert!(bench.ordered(|effect| matches!(effect, Effect::Trash { .. })).is_some());
+}
