@@ -4,12 +4,13 @@ use super::explore::{Seeds, Total, play_all, quiet_panics};
 use super::{Ended, Failed, meta};
 use clap::Args;
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tcat_engine::planted::{Bug, State};
 use tcat_sim::checks::Invariant;
 use tcat_sim::expand::{expand, expand_for};
 use tcat_sim::plan::{Canary, Fidelity, Plan};
 use tcat_sim::run::{Finished, bug_named, run};
+use tcat_sim::shrink::shrink;
 use tcat_sim::situations;
 
 #[derive(Args, Clone)]
@@ -25,7 +26,13 @@ pub struct Options {
     /// On how many threads.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
+    /// Shrink the plan that caught each bug, for at most a minute, and say how many items are left.
+    #[arg(long)]
+    shrink: bool,
 }
+
+/// How long a plan is shrunk at most.
+const SHRINK_MAX: Duration = Duration::from_secs(60);
 
 /// A bug that was looked for.
 struct Hunt {
@@ -34,6 +41,16 @@ struct Hunt {
     others: BTreeSet<&'static str>,
     /// How many plans fail in the same way without the bug: they show nothing.
     alike: u64,
+    /// What was left of the plan that caught it.
+    shrunk: Option<Shrunk>,
+}
+
+/// A plan that was made smaller.
+#[derive(Clone, Copy)]
+struct Shrunk {
+    items: usize,
+    of: usize,
+    took: Duration,
 }
 
 pub fn mutants(options: &Options) -> Result<Ended, Failed> {
@@ -59,8 +76,11 @@ pub fn mutants(options: &Options) -> Result<Ended, Failed> {
         if hunt.alike > 0 {
             others.push_str(&format!("; {} plans fail so without it", hunt.alike));
         }
-        let took = begun.elapsed().as_secs_f64();
-        println!("{:26} {:4} {how}{others} ({took:.1} s)", bug.id(), bug.invariant());
+        let took = begun.elapsed().saturating_sub(hunt.shrunk.map_or(Duration::ZERO, |shrunk| shrunk.took));
+        println!("{:26} {:4} {how}{others} ({:.1} s)", bug.id(), bug.invariant(), took.as_secs_f64());
+        if let Some(Shrunk { items, of, took }) = hunt.shrunk {
+            println!("{:31} {items} of {of} items left after {:.1} s", "", took.as_secs_f64());
+        }
         hunts.push(hunt);
     }
     for bug in &waiting {
@@ -70,6 +90,7 @@ pub fn mutants(options: &Options) -> Result<Ended, Failed> {
     for (name, noticed) in &canaries {
         println!("{name:31} {}", if *noticed { "noticed" } else { "MISSED" });
     }
+    say_how_small(hunts.iter().filter_map(|hunt| hunt.shrunk).collect());
     let mut seeds: Vec<_> = hunts.iter().filter_map(|hunt| hunt.caught).collect();
     seeds.sort_unstable();
     println!(
@@ -85,6 +106,26 @@ pub fn mutants(options: &Options) -> Result<Ended, Failed> {
     Ok(if well { Ended::Well } else { Ended::Missed })
 }
 
+/// The median of what shrinking left, if anything was shrunk.
+fn say_how_small(mut shrunk: Vec<Shrunk>) {
+    shrunk.sort_unstable_by_key(|shrunk| shrunk.items);
+    let Some(median) = shrunk.get(shrunk.len() / 2) else { return };
+    let most = shrunk.iter().map(|shrunk| shrunk.took).max().unwrap_or_default();
+    println!(
+        "median of {} shrunk plans: {} items; at most {:.1} s",
+        shrunk.len(),
+        median.items,
+        most.as_secs_f64()
+    );
+}
+
+/// Makes a plan smaller that violates the invariant.
+fn shrink_catch(plan: &Plan, invariant: Invariant) -> Shrunk {
+    let begun = Instant::now();
+    let (small, _) = shrink(plan, invariant, &mut |_, _| begun.elapsed() < SHRINK_MAX);
+    Shrunk { items: small.items.len(), of: plan.items.len(), took: begun.elapsed() }
+}
+
 /// Explores until the bug's invariant is violated by a plan that keeps it without the bug.
 fn hunt(bug: Bug, options: &Options) -> Result<Hunt, Failed> {
     let invariant = Invariant::named(bug.invariant());
@@ -96,7 +137,7 @@ fn hunt(bug: Bug, options: &Options) -> Result<Hunt, Failed> {
     let trips = |finished: &Finished| {
         finished.violations.iter().any(|violation| Some(violation.invariant) == invariant)
     };
-    let mut hunt = Hunt { caught: None, others: BTreeSet::new(), alike: 0 };
+    let mut hunt = Hunt { caught: None, others: BTreeSet::new(), alike: 0, shrunk: None };
     let mut from = 0;
     while from < options.seeds && hunt.caught.is_none() {
         let enough = |total: &Total| total.failures.values().any(trips);
@@ -113,6 +154,9 @@ fn hunt(bug: Bug, options: &Options) -> Result<Hunt, Failed> {
                 break;
             }
         }
+    }
+    if let (true, Some(seed), Some(invariant)) = (options.shrink, hunt.caught, invariant) {
+        hunt.shrunk = Some(shrink_catch(&plan(seed), invariant));
     }
     Ok(hunt)
 }
