@@ -8,9 +8,9 @@ use std::process::Command;
 
 /// Runs the benchmark; true if it ran to its end.
 pub fn run(root: &Path, name: &str) -> bool {
-    if name == "exchange" {
+    if ["claims", "exchange"].contains(&name) {
         // Engines alone: no program has to be built.
-        return cargo(root, &["run", "--release", "--package", "tcat-sim", "--example", "exchange"]);
+        return cargo(root, &["run", "--release", "--package", "tcat-sim", "--example", name]);
     }
     let packages = ["--package", "tcat", "--package", "tcat-benches"];
     let built = cargo(root, &[&["build", "--release"][..], &packages].concat());

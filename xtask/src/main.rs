@@ -19,7 +19,7 @@ use std::process::ExitCode;
 const COMMANDS: &[(&str, &str)] = &[
     ("test", "everything that must pass: format, clippy, all tests, doc tests, tidy, the simulator"),
     ("tidy", "the house rules alone, in a second: sizes, headers, imports, dependencies, links, commands"),
-    ("bench", "NAME: one benchmark of a release build against what people use today: copy"),
+    ("bench", "NAME: one benchmark of a release build against what people use today: claims, copy, exchange"),
     ("help", "this list"),
 ];
 
