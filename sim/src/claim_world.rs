@@ -132,6 +132,8 @@ struct Transfer {
     epoch: u64,
     stamp: Stamp,
     begun_ms: u64,
+    /// Since when its node knows of a claim under a higher epoch that stands.
+    outdone_since_ms: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -438,6 +440,7 @@ impl ClaimWorld {
                     return;
                 }
                 self.check_overlap(node, id);
+                self.check_outdone(node, id);
                 self.input(node, Input::Progress(id, bytes));
                 self.goes_on(node, id, bytes, left_ms.saturating_sub(PROGRESS_MS));
             }
@@ -611,7 +614,7 @@ impl ClaimWorld {
         *self.fetches.entry(content).or_default() += 1;
         let (epoch, stamp) = self.claim_known(n, n, &content).unwrap_or_default();
         self.log.push(format!("{} node{} begins {content:?} under {epoch}", self.now_ms, n + 1));
-        let transfer = Transfer { content, epoch, stamp, begun_ms: self.now_ms };
+        let transfer = Transfer { content, epoch, stamp, begun_ms: self.now_ms, outdone_since_ms: None };
         self.nodes[n].at_work.insert(id, transfer);
         self.goes_on(n, id, 0, self.manners.get_ms);
     }

@@ -8,6 +8,7 @@ use crate::classes::{CLASSES, ClassState};
 use crate::disk::Trouble;
 use crate::plan::{Fidelity, Item, Mishap, NodePlan, Plan, Site, Spell, Strike, What};
 use crate::random::Random;
+use crate::situations::SITUATIONS;
 use crate::workload;
 use crate::world::Weather;
 
@@ -17,6 +18,8 @@ const CLASS_PERMILLE: u64 = 180;
 const SITE_PERMILLE: u64 = 450;
 /// How many seeds in a thousand keep their databases on the simulated disk.
 const FULL_PERMILLE: u64 = 20;
+/// One seed in so many plays a situation: what everything at once meets rarely.
+const SITUATION_EVERY: u64 = 16;
 /// In how many of a thousand runs on disks a class is possible that needs them.
 const DISK_PERMILLE: u64 = 400;
 
@@ -35,8 +38,13 @@ pub fn expand(seed: u64) -> Plan {
     expand_of(seed, Fidelity::Light)
 }
 
-/// The plan of a seed with at least this fidelity.
+/// The plan of a seed with at least this fidelity. Every sixteenth is of a situation, one after the other, and light.
 pub fn expand_of(seed: u64, fidelity: Fidelity) -> Plan {
+    if seed % SITUATION_EVERY == SITUATION_EVERY - 1 {
+        let number = seed / SITUATION_EVERY;
+        let situation = &SITUATIONS[(number % SITUATIONS.len() as u64) as usize];
+        return situation.plan(seed);
+    }
     let mut random = Random::named(seed, "topology", 0);
     // Mostly few: what goes wrong between two goes wrong sooner than between eight.
     let nodes = [2, 2, 3, 3, 3, 3, 4, 5, 1, 8][random.below(10) as usize];

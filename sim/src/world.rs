@@ -552,6 +552,7 @@ impl World {
                 if let Effect::Get { content, .. } = &effect {
                     self.witness_get(n, *content);
                 }
+                self.check_fence(n, id, &effect);
                 let endless = matches!(effect, Effect::ReadFeed { .. } | Effect::VisitRoster(_));
                 self.orders += u64::from(!endless);
                 self.nodes[n].in_hand.insert(id, endless);

@@ -9,7 +9,7 @@ use crate::catalog::FeedChange;
 use crate::clock::{Incarnation, Stamp, VersionVector};
 use crate::codec;
 use crate::content::{Blake3, Content};
-use crate::entry::OwnedEntry;
+use crate::entry::{OwnedEntry, TaskKind};
 use crate::ids::{ClientId, ItemId};
 use crate::paths::MediaPath;
 use crate::ports::EffectId;
@@ -234,6 +234,22 @@ impl<S: Store> Engine<S> {
     /// Everything known here of one item.
     pub fn item_report(&self, item: &ItemId) -> Result<ItemReport> {
         Ok(ItemReport { row: self.row(item)?, entries: self.entries(item)? })
+    }
+
+    /// Who has, as far as is known here, a claim that stands, competes with ours on this work, and has a higher epoch, and
+    /// that epoch; none where we have no claim. Whoever hears of such a one breaks off: the simulator holds us to it.
+    pub fn claim_above(
+        &self,
+        item: &ItemId,
+        task: TaskKind,
+        content: &Content,
+    ) -> Result<Option<(ClientId, u64)>> {
+        let Some(ours) = self.own_entry(item)?.claim(task, content).map(|claim| claim.epoch) else {
+            return Ok(None);
+        };
+        let rivals = self.rivals(item, task, content)?;
+        let above = rivals.iter().map(|rival| (rival.dot.client, rival.claim.epoch));
+        Ok(above.filter(|(_, epoch)| *epoch > ours).max_by_key(|(_, epoch)| *epoch))
     }
 
     /// The item whose file belongs at a path, compared as file systems that ignore case do.

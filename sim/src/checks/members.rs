@@ -1,5 +1,6 @@
 //! What a witness of all ledgers sees: retired members (S11), tombstones (S9, L5), beliefs (L2), edits that are nowhere
-//! open (S8), keys that are alive twice (L3), and work that was done twice for no reason (L1).
+//! open (S8), keys that are alive twice (L3), work that was done twice for no reason (L1), and work that goes on though
+//! another is known to have taken over (S1).
 
 use super::{Invariant, found};
 use crate::plan::{Deed, Spell, Strike, What};
@@ -7,10 +8,10 @@ use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::catalog::RowState;
 use tcat_engine::content::Content;
-use tcat_engine::entry::Entry;
+use tcat_engine::entry::{Entry, TaskKind};
 use tcat_engine::ids::ItemId;
 use tcat_engine::paths::MediaPath;
-use tcat_engine::ports::Event;
+use tcat_engine::ports::{Effect, EffectId, Event};
 use tcat_engine::roster::Standing;
 
 /// Beside one for each database that was lost or came back, a key may begin so many incarnations: twins outbid each
@@ -55,6 +56,29 @@ impl World {
             let other = beside.map_or(0, |(other, _)| other);
             let text = format!("nodes {} and {} both began to fetch {content:?}", other + 1, n + 1);
             found(now_ms, &[n, other], &[], text)
+        });
+    }
+
+    /// S1: who knows of a claim under a higher epoch that stands begins nothing under its own.
+    pub(crate) fn check_fence(&mut self, n: usize, id: EffectId, effect: &Effect) {
+        let (task, content) = match effect {
+            Effect::Get { content, .. } => (TaskKind::Download, *content),
+            Effect::Intend(object) | Effect::Put { object, .. } => (TaskKind::Upload, object.content),
+            _ => return,
+        };
+        let Some(engine) = self.nodes[n].engine.as_ref() else { return };
+        let item = match effect {
+            Effect::Intend(object) | Effect::Put { object, .. } => Some(object.item),
+            _ => engine.report().tasks.iter().find(|task| task.effect == Some(id)).map(|task| task.item),
+        };
+        let Some(item) = item else { return };
+        let above = engine.claim_above(&item, task, &content).ok().flatten();
+        let now_ms = self.now_ms();
+        self.book.check(Invariant::S1, above.is_none(), || {
+            let above = above.map(|(client, epoch)| format!("{client:?} took over under epoch {epoch}"));
+            let text =
+                format!("node {} begins {effect:?} and knows that {}", n + 1, above.unwrap_or_default());
+            found(now_ms, &[n], &[item], text)
         });
     }
 

@@ -46,7 +46,7 @@ macro_rules! invariants {
 
 invariants! {
     S0, "no engine stops or panics, whatever its store, its folder or a member brings";
-    S1, "no effect is accepted with a fence below the highest that was accepted for the same item";
+    S1, "no work is begun under a fence below one that is known to stand, none accepted below the highest accepted";
     S2, "fences strictly rise: no client stakes an epoch for a content again that it has used";
     S3, "what a node said to others, or acknowledged, is still there after it crashed";
     S4, "what a node has after a crash is a state that it had, never a mix of two";

@@ -87,6 +87,30 @@ impl ClaimWorld {
         }
     }
 
+    /// S1: who knows of a claim under a higher epoch that stands does not go on under its own.
+    pub(super) fn check_outdone(&mut self, n: usize, id: EffectId) {
+        let Some(transfer) = self.nodes[n].at_work.get(&id).copied() else { return };
+        let Some(engine) = self.nodes[n].engine.as_ref() else { return };
+        let items = self.items.get(&transfer.content).into_iter().flatten();
+        let mut above =
+            items.filter_map(|item| engine.claim_above(item, TaskKind::Download, &transfer.content).ok()?);
+        let above = above.next();
+        let since_ms = above.map(|_| transfer.outdone_since_ms.unwrap_or(self.now_ms));
+        if let Some(transfer) = self.nodes[n].at_work.get_mut(&id) {
+            transfer.outdone_since_ms = since_ms;
+        }
+        if let (Some((client, epoch)), Some(since_ms)) = (above, since_ms)
+            && self.now_ms - since_ms > self.manners.cancel_ms
+        {
+            let text = format!(
+                "S1: node{} goes on under epoch {} and knows that {client:?} took over under {epoch}",
+                n + 1,
+                transfer.epoch
+            );
+            self.broken.push(text);
+        }
+    }
+
     /// What a node believes of others' claims, now that it has heard something of these items of one owner.
     pub(super) fn remember(&mut self, n: usize, (owner, items): &(ClientId, Vec<ItemId>)) {
         for item in items {
