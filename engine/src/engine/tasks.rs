@@ -377,12 +377,15 @@ impl<S: Store> Engine<S> {
 
     /// The file is not what we believed: look, and judge again.
     pub(super) fn doubt(&mut self, item: ItemId, path: MediaPath) -> Result<()> {
-        if self.tracked(&path)?.is_some_and(|tracked| tracked.item == item) {
-            self.watch.doubt(item, path, self.now.mono_ms);
+        if let Some(tracked) = self.tracked(&path)?.filter(|tracked| tracked.item == item) {
+            // Spelled as it is by now.
+            self.watch.doubt(item, tracked.path, self.now.mono_ms);
         } else {
-            // What is there is another's now: this item's file is lost.
+            // What is there is another's now: this item's file is lost, unless it was renamed since the effect began.
             let mut entry = self.own_entry(&item)?;
-            if let Some(copy) = entry.copy.as_mut().filter(|copy| copy.held.is_some()) {
+            let was_there =
+                |copy: &&mut crate::entry::Copy| copy.held.as_ref().is_some_and(|held| held.path == path);
+            if let Some(copy) = entry.copy.as_mut().filter(was_there) {
                 copy.held = None;
                 self.stage(item, entry);
             }

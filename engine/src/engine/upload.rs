@@ -24,8 +24,7 @@ impl<S: Store> Engine<S> {
         let Some(copy) = &entry.copy else { return Ok(()) };
         let (Some(held), true) = (&copy.held, self.has_slot(Slot::Upload, item)) else { return Ok(()) };
         if let Some(until_ms) = self.others_turn_ms(&item, copy, None)? {
-            self.queue.rest(item, "another client is bringing it to the cloud", until_ms);
-            return Ok(());
+            return self.leave_to_another(item, &held.content, until_ms);
         }
         let mut copy = copy.clone();
         if !copy.tip().is_some_and(|tip| tip.content.same_as(&held.content)) {
@@ -55,6 +54,19 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
+    /// Another goes first. Whoever is live says itself whether it rests; for one that is not, nobody would: we do not
+    /// rest before its claim is void.
+    fn leave_to_another(&mut self, item: ItemId, content: &Content, until_ms: u64) -> Result<()> {
+        let live = self.live();
+        let rivals = self.rivals(&item, TaskKind::Upload, content)?;
+        if self.feed.is_away() || rivals.iter().all(|rival| live.contains(&rival.dot.client)) {
+            self.queue.rest(item, "another client is bringing it to the cloud", until_ms);
+        } else {
+            self.queue.later(item, until_ms);
+        }
+        Ok(())
+    }
+
     pub(super) fn import_done(&mut self, item: ItemId, outcome: Outcome) -> Result<()> {
         match outcome {
             Outcome::Created(Created::Row(row)) => {
@@ -63,12 +75,12 @@ impl<S: Store> Engine<S> {
             }
             Outcome::Created(Created::Adopted(row)) => self.become_adopted(item, *row)?,
             Outcome::Created(Created::Removed) => {
-                let entry = self.own_entry(&item)?;
-                if let Some(held) = entry.copy.as_ref().and_then(|copy| copy.held.clone()) {
-                    let stat = self.tracked(&held.path)?.map(|tracked| tracked.stat).unwrap_or_default();
-                    self.stage(item, Entry { copy: None, claims: Vec::new(), ..entry });
-                    self.saw_new_file(held.path, held.content, stat)?;
-                }
+                // What becomes of the file depends on what was removed, and the feed says that.
+                self.attempts_over(&item);
+                self.tasks.remove(&item);
+                self.feed.hint(self.now.mono_ms);
+                self.queue.later(item, self.now.mono_ms + self.config.poll_ms);
+                return Ok(());
             }
             _ => return self.end_badly(item, "the catalog gave no answer that fits; will ask again".into()),
         }
@@ -102,7 +114,7 @@ impl<S: Store> Engine<S> {
         let (Some(row), Some(copy)) = (row, &entry.copy) else { return Ok(()) };
         let Some(held) = copy.held.clone() else { return Ok(()) };
         if let Some(until_ms) = self.others_turn_ms(&item, copy, Some(&row))? {
-            self.queue.rest(item, "another client is bringing it to the cloud", until_ms);
+            self.leave_to_another(item, &held.content, until_ms)?;
             return self.withdraw_all_but(item, None);
         }
         if !self.has_slot(Slot::Upload, item) {

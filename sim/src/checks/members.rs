@@ -8,7 +8,7 @@ use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::catalog::RowState;
 use tcat_engine::content::Content;
-use tcat_engine::entry::{Entry, TaskKind};
+use tcat_engine::entry::{Entry, OwnedEntry, TaskKind};
 use tcat_engine::ids::ItemId;
 use tcat_engine::paths::MediaPath;
 use tcat_engine::ports::{Effect, EffectId, Event};
@@ -102,6 +102,14 @@ impl World {
         }
     }
 
+    /// Whether a node says by now that it holds the item, by a mark too: that replaces its tombstone, and who has not
+    /// seen the tombstone drops what it stood against when it hears the mark.
+    fn speaks_of(&self, n: usize, item: &ItemId) -> bool {
+        let report = self.engine(n).and_then(|engine| engine.item_report(item).ok());
+        let own = |entry: &OwnedEntry| entry.owner() == self.id(n) && !entry.entry.is_tombstone();
+        report.is_some_and(|report| report.entries.iter().any(own))
+    }
+
     /// S9: a tombstone stays until every member that counts has it. Whoever has it not still says what it stands
     /// against, and could bring that back.
     fn check_forgotten(&mut self) {
@@ -129,7 +137,8 @@ impl World {
                 if self.engine(owner).is_none() {
                     continue;
                 }
-                let kept = self.ledgers(owner).iter().any(|(at, _, of, _)| (*at, *of) == (id, item));
+                let kept = self.ledgers(owner).iter().any(|(at, _, of, _)| (*at, *of) == (id, item))
+                    || self.speaks_of(owner, &item);
                 self.book.check(Invariant::S9, kept, || {
                     let text = format!(
                         "node {} has forgotten its tombstone of {item:?}, which node {} has not seen",
