@@ -18,8 +18,12 @@ fn is_of_a_disk(item: &Item) -> bool {
 #[test]
 fn a_plan_without_faults_of_disks_comes_to_the_same_in_memory_and_on_disks() {
     let mut deaths = [0_u64; 2];
-    for seed in 0..24 {
+    for seed in 0..26 {
         let mut plan = expand_of(seed, Fidelity::Full);
+        if plan.fidelity == Fidelity::Light {
+            // A situation's.
+            continue;
+        }
         plan.items.retain(|item| !is_of_a_disk(item));
         for item in &mut plan.items {
             let What::Strike(Strike::Crash { node, down_ms, noticed_ms }) = item.what else { continue };

@@ -72,7 +72,7 @@ fn the_planted_bugs_of_publishing_are_caught_by_plans_and_by_the_invariant_named
         Bug::NoExchangeReplaces,
         Bug::TrashIsFinal,
     ] {
-        let caught = (0..120).find(|seed| {
+        let caught = (0..240).find(|seed| {
             let plan = Plan { bug: Some(bug.id().into()), ..expand(*seed) };
             violates(&run(&plan, false).unwrap(), bug.invariant())
         });
