@@ -332,7 +332,7 @@ fn based(s: &Situation<'_>, row: &CatalogRow, base: &ChainLink, l: &Content) -> 
         () if !row.upload && edited && base_is_current => Verdict::Record,
         () if !row.upload && edited => Verdict::Hold(Question::OnlyCopy),
         // 11
-        () if edited && s.stat_unchanged => Verdict::Heal,
+        () if has_rotted(s, l) => Verdict::Heal,
         // 13
         () if !edited && newer => Verdict::Download,
         () if !edited => Verdict::Conflict,

@@ -168,7 +168,7 @@ fn differing_rows(s: &Situation<'_>, facts: &Facts, row: &CatalogRow) -> Vec<Row
         ("9", no_base, Verdict::Conflict),
         ("10: C is our base", !row.upload && !is_b && based, Verdict::Record),
         ("10: the only copy", !row.upload && !is_b, Verdict::Hold(Question::OnlyCopy)),
-        ("11", !is_b && s.stat_unchanged, Verdict::Heal),
+        ("11", facts.rotted, Verdict::Heal),
         ("13: newer", is_b && newer, Verdict::Download),
         ("13: forked", is_b, Verdict::Conflict),
         ("14: go back?", based && in_chain && !ours, Verdict::Hold(Question::GoBack)),

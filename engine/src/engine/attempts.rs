@@ -1,6 +1,6 @@
 //! How often a task was begun in vain: counted durably before the attempt, so that a task which kills its node ends too.
 //!
-//! What succeeds, or is broken off for no fault of its own, is not counted. At the cap the task is parked: shown, its
+//! What succeeds, is broken off for no fault of its own, or dies with the node while its bytes move is not counted. At the cap the task is parked: shown, its
 //! claim released, and tried once more after a while, when the catalog is back, when the content is another, or when a
 //! person says so.
 
@@ -110,6 +110,14 @@ impl<S: Store> Engine<S> {
                 self.save_tries(&item);
             }
             _ => self.attempts_over(&item),
+        }
+    }
+
+    /// Bytes move: if the node dies now, that is not the task's doing, and if the task fails, it counts then. The first
+    /// attempt stays counted, so that the transfers of a quiet day write nothing here.
+    pub(super) fn attempt_moves(&mut self, item: ItemId) {
+        if self.attempts.tries.get(&item).is_some_and(|tries| tries.count > 1) {
+            self.attempt_was_none(item);
         }
     }
 

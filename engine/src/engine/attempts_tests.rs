@@ -74,6 +74,25 @@ fn a_task_that_kills_its_node_is_parked_too_as_attempts_are_counted_before_they_
 }
 
 #[test]
+fn a_node_that_dies_again_and_again_under_a_transfer_that_moves_parks_nothing_and_a_failure_still_counts() {
+    let mut bench = Bench::new();
+    for _ in 0..2 * ATTEMPTS_MAX {
+        assert!(bench.engine.attempt_begins(ITEM, content(1)) <= 2);
+        bench.engine.attempt_moves(ITEM);
+        bench.engine.attempt_moves(ITEM);
+        bench.input(Input::Tick);
+        bench = bench.restarted();
+        assert!(!bench.engine.is_parked(ITEM, &content(1)));
+    }
+    for _ in 1..ATTEMPTS_MAX {
+        bench.engine.attempt_begins(ITEM, content(1));
+        bench.engine.attempt_moves(ITEM);
+        bench.engine.failed(ITEM, "no room".into());
+    }
+    assert!(bench.engine.is_parked(ITEM, &content(1)));
+}
+
+#[test]
 fn success_ends_the_count_for_good() {
     let mut bench = Bench::new();
     fail(&mut bench, ITEM);

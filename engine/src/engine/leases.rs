@@ -124,11 +124,12 @@ impl<S: Store> Engine<S> {
     /// Bytes of an effect have moved.
     pub(super) fn progress(&mut self, id: EffectId, bytes: u64) {
         let Some(Waiter::Task(item)) = self.effects.get(&id) else { return };
-        let now_ms = self.now.mono_ms;
-        if let Some(work) = self.claiming.work.get_mut(item)
+        let (item, now_ms) = (*item, self.now.mono_ms);
+        if let Some(work) = self.claiming.work.get_mut(&item)
             && bytes > work.moved
         {
             (work.moved, work.moved_ms) = (bytes, now_ms);
+            self.attempt_moves(item);
         }
     }
 
