@@ -134,6 +134,7 @@ bugs! {
     NoExchangeReplaces = "46-no-exchange-replaces", "S8", Planted, "on a root without exchange the present file is replaced by a plain rename";
     TrashIsFinal = "47-trash-is-final", "S8", Planted, "what is written into a file that lies in trash is not looked at";
     NoBrake = "48-no-brake", "S8", Planted, "a burst of changes is never too much";
+    LowerEpochWins = "49-lower-epoch-wins", "S1", Planted, "of two claims that stand the one with the lower epoch wins";
 }
 
 #[cfg(test)]

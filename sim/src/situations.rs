@@ -36,7 +36,7 @@ pub const SITUATIONS: &[Situation] = &[
     Situation {
         name: "holder-cut-off",
         what: "who fetches is cut off from all for longer than its lease",
-        bugs: &[Bug::NoDriftMargin],
+        bugs: &[Bug::NoDriftMargin, Bug::LowerEpochWins],
         build: claims::cut_off,
     },
     Situation {

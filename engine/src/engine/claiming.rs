@@ -318,6 +318,10 @@ impl<S: Store> Engine<S> {
         let ours = Standing { dot: self.own_dot(item)?, claim: ours };
         let theirs = rivals.iter().map(|staked| Standing { dot: staked.dot, claim: &staked.claim });
         let standing: Vec<_> = theirs.chain([ours]).collect();
+        if self.planted(Bug::LowerEpochWins) && standing.iter().any(|one| one.claim.epoch != ours.claim.epoch)
+        {
+            return Ok(standing.iter().all(|one| ours.claim.epoch <= one.claim.epoch));
+        }
         Ok(claims::winner(&standing) == Some(self.config.me))
     }
 
