@@ -10,6 +10,7 @@ use super::{Engine, Result, Waiter};
 use crate::catalog::{ChainLink, Commit};
 use crate::catalog_orders::{Offer, Unsound};
 use crate::content::Content;
+use crate::entry::Copy;
 use crate::ids::{ClientId, ItemId, ObjectId};
 use crate::paths::MediaPath;
 use crate::ports::{Effect, EffectId, Event, Object, Outcome};
@@ -253,10 +254,20 @@ impl<S: Store> Engine<S> {
 
     /// Ends a task: the item is looked at again.
     pub(super) fn end(&mut self, item: ItemId) {
+        self.leave(item);
+        self.queue.ready(item);
+    }
+
+    /// Ends a task, and looks at the item again at a time.
+    pub(super) fn end_until(&mut self, item: ItemId, at_ms: u64) {
+        self.leave(item);
+        self.queue.later(item, at_ms);
+    }
+
+    fn leave(&mut self, item: ItemId) {
         self.tasks.remove(&item);
         self.claiming.work.remove(&item);
         self.attempt_was_none(item);
-        self.queue.ready(item);
     }
 
     pub(super) fn end_well(&mut self, item: ItemId) {
@@ -383,8 +394,7 @@ impl<S: Store> Engine<S> {
         } else {
             // What is there is another's now: this item's file is lost, unless it was renamed since the effect began.
             let mut entry = self.own_entry(&item)?;
-            let was_there =
-                |copy: &&mut crate::entry::Copy| copy.held.as_ref().is_some_and(|held| held.path == path);
+            let was_there = |copy: &&mut Copy| copy.held.as_ref().is_some_and(|held| held.path == path);
             if let Some(copy) = entry.copy.as_mut().filter(was_there) {
                 copy.held = None;
                 self.stage(item, entry);

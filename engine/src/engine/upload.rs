@@ -76,10 +76,8 @@ impl<S: Store> Engine<S> {
             Outcome::Created(Created::Adopted(row)) => self.become_adopted(item, *row)?,
             Outcome::Created(Created::Removed) => {
                 // What becomes of the file depends on what was removed, and the feed says that.
-                self.attempts_over(&item);
-                self.tasks.remove(&item);
                 self.feed.hint(self.now.mono_ms);
-                self.queue.later(item, self.now.mono_ms + self.config.poll_ms);
+                self.end_until(item, self.now.mono_ms + self.config.poll_ms);
                 return Ok(());
             }
             _ => return self.end_badly(item, "the catalog gave no answer that fits; will ask again".into()),
