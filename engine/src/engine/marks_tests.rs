@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::batch::{Batch, Record};
-use crate::catalog::{CatalogEpoch, Revision};
-use crate::clock::{Dot, Incarnation};
+use crate::catalog::CatalogEpoch;
+use crate::clock::Incarnation;
 use crate::content::{Blake3, Content, Md5};
-use crate::engine::tests::{Bench, Fog, ME, NoKeys, OTHER};
+use crate::engine::tests::{Bench, Fog, ME, NoKeys, OTHER, row_of};
 use crate::entry::{Claim, Field, TaskKind};
 use crate::ids::CacheId;
 use crate::observation::{FileStat, Seen};
@@ -30,23 +30,7 @@ fn place(number: u64) -> FeedPlace {
 }
 
 fn row(item: ItemId, counter: u64, path: &str) -> CatalogRow {
-    let revision = Revision(Dot { client: OTHER, stamp: stamp(3, counter) });
-    let content = content(item.0[0]);
-    CatalogRow {
-        item,
-        state: RowState::Active,
-        revision,
-        content,
-        object: None,
-        generation: 0,
-        cache_path: MediaPath::parse(path).unwrap(),
-        virtual_path: path.into(),
-        content_type: "image/jpeg".into(),
-        claim_epoch: 0,
-        upload: true,
-        version_of: None,
-        chain: vec![ChainLink { revision, content }],
-    }
+    row_of(item, path, content(item.0[0]), stamp(3, counter))
 }
 
 fn news(row: &CatalogRow) -> FeedChange {

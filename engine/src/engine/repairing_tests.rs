@@ -2,10 +2,9 @@
 
 use super::*;
 use crate::batch::{Batch, Record};
-use crate::catalog::{ChainLink, Revision};
-use crate::clock::{Dot, Incarnation, Stamp};
+use crate::clock::{Incarnation, Stamp};
 use crate::content::{Content, Md5};
-use crate::engine::tests::{Bench, ME, NoKeys, OTHER};
+use crate::engine::tests::{Bench, ME, NoKeys, OTHER, row_of};
 use crate::entry::{Copy, Entry, Held};
 use crate::paths::MediaPath;
 use crate::ports::{Effect, Output};
@@ -13,24 +12,9 @@ use crate::ports::{Effect, Output};
 const ITEM: ItemId = ItemId([4; 16]);
 
 fn row(state: RowState) -> CatalogRow {
-    let stamp = Stamp { incarnation: Incarnation(3), counter: 1 };
-    let revision = Revision(Dot { client: OTHER, stamp });
     let content = Content { md5: Md5([1; 16]), size: 4, blake3: None };
-    CatalogRow {
-        item: ITEM,
-        state,
-        revision,
-        content,
-        object: None,
-        generation: 0,
-        cache_path: MediaPath::parse("a.jpg").unwrap(),
-        virtual_path: "a.jpg".into(),
-        content_type: "image/jpeg".into(),
-        claim_epoch: 0,
-        upload: true,
-        version_of: None,
-        chain: vec![ChainLink { revision, content }],
-    }
+    let stamp = Stamp { incarnation: Incarnation(3), counter: 1 };
+    CatalogRow { state, ..row_of(ITEM, "a.jpg", content, stamp) }
 }
 
 /// The other says that it holds the item's file, or not.

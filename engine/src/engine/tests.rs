@@ -5,7 +5,9 @@ mod folder;
 use super::tasks::Job;
 use super::{BrakeLimits, Config, Engine};
 use crate::batch::{Batch, Keys, Record, Signature};
-use crate::catalog::{CatalogEpoch, CatalogRow, FeedChange, FeedPage, FeedPosition, Revision, RowState};
+use crate::catalog::{
+    CatalogEpoch, CatalogRow, ChainLink, FeedChange, FeedPage, FeedPosition, Revision, RowState,
+};
 use crate::clock::{Dot, Incarnation, Stamp, VersionVector};
 use crate::content::{Blake3, Content, Md5};
 use crate::entry::{Copy, Entry, FeedPlace};
@@ -237,21 +239,28 @@ fn a_batch_with_two_entries_for_one_item_is_refused_whole() {
 }
 
 fn a_row(state: RowState, generation: u32) -> CatalogRow {
-    let revision = Revision(Dot { client: OTHER, stamp: Stamp { incarnation: Incarnation(1), counter: 1 } });
+    let content = Content { md5: Md5([3; 16]), size: 4, blake3: None };
+    let stamp = Stamp { incarnation: Incarnation(1), counter: 1 };
+    CatalogRow { state, generation, chain: Vec::new(), ..row_of(ItemId([4; 16]), "a.jpg", content, stamp) }
+}
+
+/// An active row with one step in its chain, which the other made.
+pub(super) fn row_of(item: ItemId, path: &str, content: Content, stamp: Stamp) -> CatalogRow {
+    let revision = Revision(Dot { client: OTHER, stamp });
     CatalogRow {
-        item: ItemId([4; 16]),
-        state,
+        item,
+        state: RowState::Active,
         revision,
-        content: Content { md5: Md5([3; 16]), size: 4, blake3: None },
+        content,
         object: None,
-        generation,
-        cache_path: MediaPath::parse("a.jpg").unwrap(),
-        virtual_path: "a.jpg".into(),
+        generation: 0,
+        cache_path: MediaPath::parse(path).unwrap(),
+        virtual_path: path.into(),
         content_type: "image/jpeg".into(),
         claim_epoch: 0,
         upload: true,
         version_of: None,
-        chain: Vec::new(),
+        chain: vec![ChainLink { revision, content }],
     }
 }
 

@@ -32,25 +32,8 @@ fn file(number: u8, file_id: u64) -> Seen {
 }
 
 fn row(item: ItemId, path: &str, number: u8) -> CatalogRow {
-    let revision = Revision(Dot {
-        client: OTHER,
-        stamp: Stamp { incarnation: Incarnation(1), counter: item.0[0].into() },
-    });
-    CatalogRow {
-        item,
-        state: RowState::Active,
-        revision,
-        content: content(number),
-        object: None,
-        generation: 0,
-        cache_path: MediaPath::parse(path).unwrap(),
-        virtual_path: path.into(),
-        content_type: "image/jpeg".into(),
-        claim_epoch: 0,
-        upload: true,
-        version_of: None,
-        chain: vec![ChainLink { revision, content: content(number) }],
-    }
+    let stamp = Stamp { incarnation: Incarnation(1), counter: item.0[0].into() };
+    row_of(item, path, content(number), stamp)
 }
 
 fn removed(row: &CatalogRow) -> FeedChange {
