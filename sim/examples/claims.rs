@@ -13,6 +13,10 @@
     reason = "a benchmark that cannot go on has nothing to say"
 )]
 
+#[path = "parts/processor.rs"]
+mod processor;
+
+use processor::processor_seconds;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Row};
 use std::io::{BufRead, Write};
@@ -58,13 +62,6 @@ fn ours(seed: u64, items: u64) -> Ours {
         processor_s: processor_seconds(began) - before_s,
         twice: world.fetches.values().filter(|times| **times > 1).count(),
     }
-}
-
-/// Seconds that this thread has had a processor, where the system tells; else by the clock.
-fn processor_seconds(began: Instant) -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let ns: Option<f64> = text.split_whitespace().next().and_then(|ns| ns.parse().ok());
-    ns.map_or(began.elapsed().as_secs_f64(), |ns| ns / 1e9)
 }
 
 /// One process of the peer: says that it is ready, waits for the word, and claims until nothing is left.

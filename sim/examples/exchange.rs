@@ -14,6 +14,10 @@
     reason = "a benchmark that cannot go on has nothing to say"
 )]
 
+#[path = "parts/processor.rs"]
+mod processor;
+
+use processor::processor_seconds;
 use std::time::Instant;
 use tcat_engine::batch::{Batch, Keys, Record, Signature};
 use tcat_engine::catalog::{ChainLink, Revision};
@@ -177,13 +181,6 @@ impl Member {
         self.take(Input::Disconnected(OWNER));
         assert_eq!(self.engine.report().whole.get(&OWNER), pages.last().unwrap().through);
     }
-}
-
-/// Seconds that this thread has had a processor, where the system tells; else by the clock.
-fn processor_seconds(began: Instant) -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let ns: Option<f64> = text.split_whitespace().next().and_then(|ns| ns.parse().ok());
-    ns.map_or(began.elapsed().as_secs_f64(), |ns| ns / 1e9)
 }
 
 /// Lets two members meet; returns the bytes that they exchanged until the second is whole, and the seconds

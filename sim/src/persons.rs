@@ -40,12 +40,16 @@ impl World {
 
     /// A person at this folder has given a content up.
     pub(crate) fn forget_saved(&mut self, n: usize, gone: Option<Content>) {
-        self.truth.given_up.extend(gone);
+        let rotten = &self.truth.rotten;
+        // Who gives a damaged copy up means what it was.
+        let meant = gone.and_then(|gone| rotten.get(&gone).copied());
+        self.truth.given_up.extend(gone.into_iter().chain(meant));
         let (nodes, home) = (&self.nodes, self.nodes[n].home);
         // Where the author's own copy rotted, whoever overwrites another's overwrites what is left of it.
-        let is_left = |saved: &Content| !self.truth.rotted.contains(saved);
+        let has_rotted = |saved: &Content| rotten.values().any(|before| before == saved);
         let stands = |(author, saved): &(usize, Content)| {
-            Some(*saved) != gone || nodes[*author].home != home && is_left(saved)
+            let is_gone = [gone, meant].contains(&Some(*saved));
+            !is_gone || nodes[*author].home != home && !has_rotted(saved)
         };
         self.saved.retain(stands);
         self.truth.again.retain(stands);
@@ -107,8 +111,7 @@ impl World {
             self.home(n).rot(&path, before);
             return;
         }
-        self.truth.rotten.insert(content);
-        self.truth.rotted.insert(before);
+        self.truth.rotten.insert(content, before);
         self.note(n, "rot", || format!("{path} {content:?}"));
         self.watcher_sees(n, vec![path]);
     }

@@ -427,9 +427,8 @@ impl World {
         (ms > 0).then_some(ms)
     }
 
-    /// Looks now; the engine hears of it later.
-    /// Looks at single paths. Where the folder is not there nothing is said of them, as by the scanner that ships: only the
-    /// next full scan tells.
+    /// Looks at single paths now; the engine hears of it later. Where the folder is not there nothing is said of them, as by
+    /// the scanner that ships: only the next full scan tells.
     fn look(&mut self, node: usize, life: u64, paths: &[MediaPath]) {
         let observations = paths.iter().map(|path| self.folder(node).look(path)).collect();
         let input = Input::Observed { since_ms: self.mono_ms(node), observations };

@@ -48,7 +48,7 @@ impl World {
                 let known = self.truth.links.values().any(|(at, is)| *at == item && is.same_as(&content))
                     || self.truth.saved.contains(&content)
                     // A damaged content that was kept as a version travels like any new file.
-                    || self.truth.rotten.iter().any(|rotten| rotten.same_as(&content));
+                    || self.truth.rotten.keys().any(|rotten| rotten.same_as(&content));
                 let now_ms = self.now_ms();
                 // Between its primitives a person may have come.
                 let here = here || self.was_person_at(n, &publish.path);

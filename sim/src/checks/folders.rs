@@ -87,7 +87,7 @@ impl World {
     fn check_whole(&mut self, n: usize) {
         let known = |content: &Content| {
             let same = |is: &Content| is.same_as(content);
-            self.truth.saved.contains(content) || self.truth.rotten.iter().any(same)
+            self.truth.saved.contains(content) || self.truth.rotten.keys().any(same)
         };
         let partial = self.folder(n).contents().into_iter().find(|(_, content)| !known(content));
         let partial = partial.map(|(path, content)| format!("node {}: {path} is {content:?}", n + 1));

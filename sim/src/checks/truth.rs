@@ -31,10 +31,8 @@ pub struct Truth {
     pub given_up: BTreeSet<Content>,
     /// Every content that a person ever saved, given up since or not: it may travel before the catalog has it.
     pub saved: BTreeSet<Content>,
-    /// Contents that were not saved by a person but appeared by damage.
-    pub rotten: BTreeSet<Content>,
-    /// Contents of which a copy was damaged.
-    pub rotted: BTreeSet<Content>,
+    /// Contents that were not saved by a person but appeared by damage, and what was there before.
+    pub rotten: BTreeMap<Content, Content>,
     /// Items that a person wants gone, with the contents that they had when he said so.
     pub asked: BTreeMap<ItemId, Vec<Content>>,
     /// Contents that a person saved once more where something else stood, by node: no step was entered for them since.
