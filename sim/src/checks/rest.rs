@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::catalog::RowState;
 use tcat_engine::engine::Report;
 use tcat_engine::paths::MediaPath;
-use tcat_engine::ports::Event;
+use tcat_engine::ports::{BrakeAnswer, Event};
 
 /// Parked tasks are tried again after five minutes.
 const PARKED_MS: u64 = 330_000;
@@ -40,16 +40,8 @@ impl World {
         if core.iter().any(|n| self.nodes[*n].steps.was_written) {
             self.run_for(TRASH_LOOK_MS + 1_000);
         }
-        for n in &core {
-            let rests = self.run_until_rested(*n, self.patience_ms);
-            if self.is_spent {
-                return;
-            }
-            if !rests {
-                return self.restless(&core, *n);
-            }
-            self.book.check(Invariant::L1, true, || found(0, &[], &[], String::new()));
-            self.book.check(Invariant::L4, true, || found(0, &[], &[], String::new()));
+        if !self.core_rests(&core) || self.persons_answer(&core) && !self.core_rests(&core) {
+            return;
         }
         self.check_rest(&core);
         let before = self.unrest();
@@ -64,6 +56,32 @@ impl World {
         self.check_rest(&core);
         self.check_in_sight(&core);
         self.check_ledgers(&core);
+    }
+
+    /// Waits until the whole core rests; whether it does.
+    fn core_rests(&mut self, core: &[usize]) -> bool {
+        for n in core {
+            let rests = self.run_until_rested(*n, self.patience_ms);
+            if self.is_spent {
+                return false;
+            }
+            if !rests {
+                self.restless(core, *n);
+                return false;
+            }
+            self.book.check(Invariant::L1, true, || found(0, &[], &[], String::new()));
+            self.book.check(Invariant::L4, true, || found(0, &[], &[], String::new()));
+        }
+        true
+    }
+
+    /// What a brake holds waits for a person, however long that takes, and is then done like all else: at the end of a
+    /// run each that is on is answered. The persons of a plan have meant what they did. Whether one was asked anything.
+    fn persons_answer(&mut self, core: &[usize]) -> bool {
+        let is_on = |n: &usize| self.engine(*n).is_some_and(|engine| engine.brake_report().on);
+        let asked: Vec<_> = core.iter().copied().filter(is_on).collect();
+        asked.iter().for_each(|n| self.answer_brake(*n, BrakeAnswer::Accept));
+        !asked.is_empty()
     }
 
     fn wait_for_parked(&mut self, core: &[usize]) {
