@@ -460,8 +460,13 @@ impl<S: Store> Engine<S> {
         Ok(self.tracked(&held.path)?.is_some_and(|tracked| tracked.item == *item && tracked.suspect))
     }
 
-    /// A file that belongs to no item yet: it gets the id under which it will be imported.
+    /// A file that belongs to no item yet: it gets the id under which it will be imported. Where an item's file has been
+    /// placed at another spelling of its name since it was seen, that keeps the path, and another look tells what this is.
     pub(super) fn saw_new_file(&mut self, path: MediaPath, content: Content, stat: FileStat) -> Result<()> {
+        if self.tracked(&path)?.map(|tracked| self.holds_at(&tracked)).transpose()? == Some(true) {
+            self.watch.look_again(path, self.now.mono_ms);
+            return Ok(());
+        }
         let dot = codec::encode(&self.next_dot())?;
         let item = ItemId::derive("tcat 1 import", &[&dot]);
         self.note_found(item);
@@ -522,6 +527,9 @@ impl<S: Store> Engine<S> {
         self.stage(item, entry);
         self.queue.set_lost(item);
         self.queue.ready(item);
+        if self.row(&item)?.is_none() {
+            self.look_at_twins(&tracked.path); // nothing brings this one back
+        }
         Ok(())
     }
 
@@ -554,6 +562,7 @@ impl<S: Store> Engine<S> {
         if self.tracked(path)?.is_some_and(|tracked| tracked.item == *item) {
             self.tx.remove(Table::Paths, path.folded().0.into_bytes());
             self.is_known_at(item, path);
+            self.look_at_twins(path);
         }
         Ok(())
     }

@@ -63,6 +63,14 @@ impl Twins {
 }
 
 impl<S: Store> Engine<S> {
+    /// The file at this path is there no more: one that stood beside it is no longer one too many, and may be another
+    /// item's, or a new one.
+    pub(super) fn look_at_twins(&mut self, path: &MediaPath) {
+        let folded = path.folded();
+        let twins: Vec<_> = self.watch.twins.iter().filter(|twin| twin.folded() == folded).cloned().collect();
+        twins.into_iter().for_each(|twin| self.watch.look_again(twin, self.now.mono_ms));
+    }
+
     /// The name is free again for the item whose file stands beside it.
     pub(super) fn is_no_twin(&mut self, path: &MediaPath) -> Result<()> {
         if self.watch.twins.remove(path)
