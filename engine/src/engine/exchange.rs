@@ -42,6 +42,12 @@ impl Peer {
         (self.connected || self.relayed) && recent(self.heard_ms) && recent(self.echoed_ms)
     }
 
+    /// Whether its connection ended, and what others pass on of it since may be from before that.
+    pub(super) fn may_be_gone(&self, now_ms: u64, lease_ms: u64) -> bool {
+        let until_ms = |gone_ms: u64| gone_ms.saturating_add(2 * lease_ms);
+        !self.connected && self.gone_ms.is_some_and(|gone_ms| now_ms < until_ms(gone_ms))
+    }
+
     /// Until when it may still turn out to be live, if it was connected just now.
     pub(super) fn greets_until_ms(&self, now_ms: u64, lease_ms: u64) -> Option<u64> {
         let until_ms = match self.connected {

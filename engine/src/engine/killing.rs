@@ -126,11 +126,12 @@ impl<S: Store> Engine<S> {
     pub(super) fn kill_or_wait(&mut self, item: ItemId, row: &CatalogRow) -> Result<()> {
         let (live, now_ms) = (self.live(), self.now.mono_ms);
         let entries = self.entries(&item)?;
-        let claimed = entries.iter().any(|entry| {
+        let claimed = entries.iter().find(|entry| {
             live.contains(&entry.owner()) && entry.entry.claim(TaskKind::Kill, &row.content).is_some()
         });
-        if claimed {
+        if let Some(entry) = claimed {
             self.queue.rest(item, "another client is removing it", now_ms + self.config.lease_ms);
+            self.queue.leave_to(item, entry.owner());
             return Ok(());
         }
         let turn = claims::turn(&self.config.me, &live, &row.content.key()) as u64;

@@ -4,9 +4,10 @@
 //! in hand after both. A member that is asked does the same before it answers.
 
 use super::Engine;
-use super::exchange::MEET_MS;
+use super::exchange::{MEET_MS, Peer};
 use crate::catalog::FeedPosition;
 use crate::clock::VersionVector;
+use crate::heads::WholeAt;
 use crate::ids::ClientId;
 use crate::message::{Message, Rest};
 use crate::ports::Output;
@@ -76,14 +77,37 @@ impl<S: Store> Engine<S> {
         believed && nothing_to_do && self.watch.is_known() && self.watch.is_quiet()
     }
 
-    /// The same, and both folder and catalog were looked at since, and what live members say of themselves is whole here:
-    /// a ledger that does not add up is about to be repaired.
+    /// The same, and both folder and catalog were looked at since; what live members say of themselves is whole here, and
+    /// of others what one of them has whole: a ledger that does not add up is about to be repaired. And nothing is left
+    /// to somebody who is there no more: within a lease we look at it again, and see to it.
     fn rests_since(&self, ms: u64) -> bool {
-        self.watch.scanned_since(ms) && self.feed.head_read_since(ms) && self.is_at_rest() && self.is_proved()
+        let looked = self.watch.scanned_since(ms) && self.feed.head_read_since(ms);
+        looked
+            && self.is_at_rest()
+            && self.is_proved()
+            && self.queue.left_to().all(|client| self.is_there(client))
+    }
+
+    fn is_there(&self, client: &ClientId) -> bool {
+        let (now_ms, lease_ms) = (self.now.mono_ms, self.config.lease_ms);
+        let gone = |peer: &Peer| peer.may_be_gone(now_ms, lease_ms);
+        self.is_live(client) && !self.peers.get(client).is_some_and(gone)
     }
 
     fn is_proved(&self) -> bool {
-        self.each_live().all(|owner| self.heads.whole(&owner) == self.known(&owner))
+        let is_whole = |owner: &ClientId| self.heads.whole(owner) == self.known(owner);
+        self.each_live()
+            .all(|member| is_whole(&member) && self.has_whole(&member).all(|owner| is_whole(&owner)))
+    }
+
+    /// The ledgers that a member which can be reached has said that it has whole, as far as we know them or further.
+    fn has_whole(&self, member: &ClientId) -> impl Iterator<Item = ClientId> {
+        let heartbeat = self.peers.get(member).and_then(|peer| peer.heartbeat.as_ref());
+        let whole = heartbeat.into_iter().flat_map(|heartbeat| heartbeat.whole.0.iter());
+        let ours = |owner: &ClientId| *owner == self.config.me || !self.roster.is_counted(owner);
+        let offered =
+            move |(owner, theirs): &(&ClientId, &WholeAt)| !ours(owner) && theirs.stamp >= self.known(owner);
+        whole.filter(offered).map(|(owner, _)| *owner)
     }
 
     pub(super) fn wait_begins(&mut self, id: u64) {

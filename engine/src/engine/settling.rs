@@ -8,7 +8,7 @@ use super::renaming::Place;
 use super::tasks::Job;
 use super::timers::Timers;
 use super::{Engine, Result};
-use crate::catalog::CatalogRow;
+use crate::catalog::{CatalogRow, RowState};
 use crate::entry::{Copy, Entry};
 use crate::ids::{ClientId, ItemId};
 use crate::paths::MediaPath;
@@ -35,6 +35,8 @@ pub(super) struct Queue {
     slotless: [Timers; Slot::ALL.len()],
     /// Nothing to be done until a person or another client acts: does not keep anybody from resting.
     resting: BTreeMap<ItemId, String>,
+    /// Those of them that another client sees to. If it goes away, we are not at rest before they are looked at again.
+    left_to: BTreeMap<ClientId, BTreeSet<ItemId>>,
     /// To be looked at again at a time.
     later: Timers,
     /// Members that failed to give an item, until when.
@@ -82,6 +84,7 @@ impl Queue {
         self.slotless.iter_mut().for_each(|items| items.clear(&item));
         self.resting.remove(&item);
         self.later.clear(&item);
+        self.left_to.retain(|_, items| !items.remove(&item) || !items.is_empty());
         if self.ready.insert(item) {
             self.fresh.push(item);
         }
@@ -128,6 +131,16 @@ impl Queue {
     pub(super) fn rest(&mut self, item: ItemId, why: &str, until_ms: u64) {
         self.resting.insert(item, why.into());
         self.later.set(item, until_ms);
+    }
+
+    /// The item, which rests, is left to another client.
+    pub(super) fn leave_to(&mut self, item: ItemId, client: ClientId) {
+        self.left_to.entry(client).or_default().insert(item);
+    }
+
+    /// To whom items are left.
+    pub(super) fn left_to(&self) -> impl Iterator<Item = &ClientId> {
+        self.left_to.keys()
     }
 
     /// Waits for a slot; who has the lower place goes first.
@@ -385,7 +398,15 @@ impl<S: Store> Engine<S> {
         }
         match verdict {
             Verdict::Settled | Verdict::Record => self.settled(item)?,
-            Verdict::Wait(reason) => self.wait(item, reason),
+            Verdict::Wait(reason) => {
+                self.wait(item, reason);
+                let state = row.map(|row| row.state).filter(|_| reason == Reason::Pending);
+                if let Some(RowState::Pending { owner }) = state
+                    && self.queue.resting.contains_key(&item)
+                {
+                    self.queue.leave_to(item, owner);
+                }
+            }
             Verdict::Hold(question) => self.ask_person(item, question),
             Verdict::Adopt(base) => {
                 self.adopt(item, entry, base);

@@ -54,13 +54,16 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// Another goes first. Whoever is live says itself whether it rests; for one that is not, nobody would: we do not
-    /// rest before its claim is void.
+    /// Another goes first. Whoever is live says itself whether it rests; for one that is not, or goes away meanwhile,
+    /// nobody would: we do not rest before its claim is void.
     fn leave_to_another(&mut self, item: ItemId, content: &Content, until_ms: u64) -> Result<()> {
         let live = self.live();
         let rivals = self.rivals(&item, TaskKind::Upload, content)?;
         if self.feed.is_away() || rivals.iter().all(|rival| live.contains(&rival.dot.client)) {
             self.queue.rest(item, "another client is bringing it to the cloud", until_ms);
+            // To whoever claims it, or holds it and has its turn before us.
+            let owners = self.entries(&item)?.into_iter().map(|entry| entry.owner());
+            owners.filter(|owner| live.contains(owner)).for_each(|owner| self.queue.leave_to(item, owner));
         } else {
             self.queue.later(item, until_ms);
         }
