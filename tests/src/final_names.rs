@@ -150,11 +150,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let names = FinalNames::watch(&[folder.path()]);
         names.expect(hash_bytes(b"whole"));
-        fs::write(folder.path().join("a.jpg"), b"whol").unwrap();
+        // By a rename, so that the four bytes are there at once: a file that grows may be seen empty.
+        crate::contents::save(&folder.path().join("a.jpg"), b"whol");
         while *names.shared.looked.lock().unwrap() == 0 {
             thread::sleep(Duration::from_millis(1));
         }
-        fs::write(folder.path().join("a.jpg"), b"whole").unwrap();
+        crate::contents::save(&folder.path().join("a.jpg"), b"whole");
         names.end();
     }
 }
