@@ -51,9 +51,9 @@ pub fn next_epoch(known: impl IntoIterator<Item = u64>) -> u64 {
 }
 
 /// How long, in milliseconds, a client waits before it stakes once nobody stands in its way. `turn` is its place among
-/// the live clients: who comes first has staked, and was heard, before the next begins.
+/// the live clients: who comes first stakes at once, since it listens afterwards, and was heard before the next begins.
 pub fn turn_ms(turn: usize, listen_ms: u64) -> u64 {
-    listen_ms.saturating_mul(4).saturating_mul(turn as u64).saturating_add(listen_ms)
+    listen_ms.saturating_mul(4).saturating_mul(turn as u64)
 }
 
 /// A claim that stands: it is ours, or its lease is not over.
@@ -185,7 +185,7 @@ mod tests {
     fn whoever_comes_first_has_staked_and_was_heard_before_the_next_begins() {
         // The second has four times of listening more than the first, and so on.
         let begins: Vec<_> = (0..4).map(|turn| turn_ms(turn, 150)).collect();
-        assert_eq!(begins, [150, 750, 1350, 1950]);
+        assert_eq!(begins, [0, 600, 1200, 1800]);
         assert_eq!(turn_ms(usize::MAX, u64::MAX), u64::MAX);
     }
 

@@ -4,7 +4,7 @@
 //! beside the store is in flight: contents wanted here, claims that others renewed, and the claimed tasks of our own.
 //! When a task must stop, and when a claim is void, is said in `leases`; where a content comes from in `download`.
 
-use super::leases::Work;
+use super::leases::{Work, Works};
 use super::{Engine, Result};
 use crate::claims::{self, Lease, Standing};
 use crate::clock::Dot;
@@ -64,7 +64,7 @@ pub(super) struct Claiming {
     /// Since when we listen without a gap.
     pub(super) listening_since_ms: u64,
     /// Our own claimed tasks.
-    pub(super) work: BTreeMap<ItemId, Work>,
+    pub(super) work: Works,
     /// Contents of which somebody else has said something: our own tasks for them are judged anew.
     contested: BTreeSet<Scope>,
 }
@@ -368,17 +368,15 @@ impl<S: Store> Engine<S> {
     pub(super) fn stake(&mut self, item: ItemId, claim: Claim, leased: bool) -> Result<()> {
         let scope = Scope::of(claim.task, &claim.target);
         self.keep_epoch(scope, claim.epoch)?;
-        let work = Work::new(&claim, leased, self.now.mono_ms);
-        self.claiming.work.insert(item, work);
+        let in_company = !self.claiming.is_alone();
+        self.claiming.work.insert(item, Work::new(&claim, leased, in_company, self.now.mono_ms));
         self.write_claim(item, claim)
     }
 
     /// Waits for a moment after a claim was staked, so that others who stake at the same time are heard.
     pub(super) fn listen(&mut self, item: ItemId) {
         let until_ms = self.now.mono_ms.saturating_add(self.config.listen_ms);
-        if let Some(task) = self.tasks.get_mut(&item) {
-            task.until_ms = Some(until_ms);
-        }
+        self.tasks.set_until(&item, Some(until_ms));
     }
 
     /// The work of a claim that won begins: the attempt is counted, and both are durable before its first effect leaves.

@@ -250,13 +250,9 @@ fn wait_ms(place: usize) -> u64 {
 }
 
 #[test]
-fn one_who_is_alone_listens_once_and_stakes() {
+fn one_who_is_alone_stakes_at_once() {
     let mut bench = Bench::new();
-    let at_ms = bench.now_ms + wait_ms(0);
-    assert_eq!(turn(&mut bench), Turn::Wait(at_ms));
-    bench.engine.now.mono_ms = at_ms - 1;
-    assert_eq!(turn(&mut bench), Turn::Wait(at_ms));
-    bench.engine.now.mono_ms = at_ms;
+    let at_ms = bench.now_ms;
     assert_eq!(turn(&mut bench), Turn::Stake);
     // Not while nobody was known to hear us.
     bench.engine.claiming.unheard_until_ms = at_ms + 7;

@@ -7,7 +7,7 @@
 
 use super::claiming::{Scope, Turn};
 use super::exchange::Peer;
-use super::settling::Slot;
+use super::slots::{Slot, is_small};
 use super::tasks::{Download, DownloadStep, Job, short};
 use super::upload::object_id;
 use super::{Engine, Result};
@@ -82,17 +82,18 @@ impl<S: Store> Engine<S> {
                 return Ok(());
             }
         };
-        if self.brings(&content) {
+        if self.tasks.brings(&content) {
             self.queue.later(item, self.now.mono_ms + SHARED_MS);
             return Ok(());
         }
         if resume.is_some() && self.is_parked(item, &content) {
             return self.withdraw_all_but(item, None);
         }
-        if self.free_slots(Slot::Download) == 0 {
+        let slot = if resume.is_some() && is_small(&content) { Slot::Ahead } else { Slot::Download };
+        if self.free_slots(slot) == 0 {
             // Those first for which we rank high, so that members take different ones first.
             let place = u64::MAX - claims::rendezvous(&self.config.me, &content.key());
-            self.queue.wait_for_slot(Slot::Download, item, place);
+            self.queue.wait_for_slot(slot, item, place);
             return self.withdraw_all_but(item, None);
         }
         let base = entry
@@ -154,7 +155,7 @@ impl<S: Store> Engine<S> {
         let (live, key) = (self.live(), wanted.key());
         let holders = self.holders(item, scope, wanted, &live)?;
         let best = holders.into_iter().min_by_key(|(client, _)| {
-            (self.fetches_from(client), std::cmp::Reverse(claims::rendezvous(client, &key)))
+            (self.tasks.fetches_from(client), std::cmp::Reverse(claims::rendezvous(client, &key)))
         });
         if let Some((client, content)) = best {
             return Ok(Source::Member(client, content));
@@ -252,15 +253,6 @@ impl<S: Store> Engine<S> {
         able.then_some((owner, *held))
     }
 
-    pub(super) fn fetches_from(&self, client: &ClientId) -> usize {
-        let fetches = |job: &Job| match job {
-            Job::Download(download) => download.step == DownloadStep::Fetch(*client),
-            Job::Take(take) => take.from == *client && !take.publishing,
-            _ => false,
-        };
-        self.tasks.values().filter(|task| fetches(&task.job)).count()
-    }
-
     /// Stakes our claim to fetch a content from the cloud, or goes on with the one that stands, and listens for others.
     fn claim_download(&mut self, item: ItemId, target: Content, resume: bool) -> Result<()> {
         let ours = self.own_entry(&item)?.claim(TaskKind::Download, &target).cloned();
@@ -275,17 +267,10 @@ impl<S: Store> Engine<S> {
 
     /// We have listened: the winner begins, the others withdraw.
     pub(super) fn listened(&mut self, item: ItemId) -> Result<()> {
-        let Some(task) = self.tasks.get_mut(&item) else { return Ok(()) };
-        task.until_ms = None;
+        let Some(task) = self.tasks.get(&item) else { return Ok(()) };
         let content = task.content;
-        let mut download = match &task.job {
-            Job::Download(download) => download.clone(),
-            Job::Kill(killer) => {
-                let killer = (**killer).clone();
-                return self.kill_listened(item, killer);
-            }
-            _ => return Ok(()),
-        };
+        let Job::Download(download) = &task.job else { return Ok(()) };
+        let mut download = download.clone();
         let live = self.live();
         let scope = Scope::of(TaskKind::Download, &content);
         let held_elsewhere = !self.holders(item, &scope, &content, &live)?.is_empty();
@@ -296,9 +281,7 @@ impl<S: Store> Engine<S> {
         }
         self.start_claimed(item, TaskKind::Download, content)?;
         download.step = DownloadStep::Get;
-        if let Some(task) = self.tasks.get_mut(&item) {
-            task.job = Job::Download(download);
-        }
+        self.tasks.set_job(&item, Job::Download(download));
         self.next_step(item);
         Ok(())
     }
@@ -377,9 +360,7 @@ impl<S: Store> Engine<S> {
             return Ok(());
         }
         download.step = DownloadStep::Publish;
-        if let Some(task) = self.tasks.get_mut(&item) {
-            task.job = Job::Download(Box::new(download));
-        }
+        self.tasks.set_job(&item, Job::Download(Box::new(download)));
         self.next_step(item);
         Ok(())
     }

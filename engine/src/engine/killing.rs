@@ -6,7 +6,7 @@
 //!
 //! Left out: what becomes of the files (settle's rows 2 and 4).
 
-use super::settling::Slot;
+use super::slots::Slot;
 use super::tasks::Job;
 use super::{Engine, Result};
 use crate::catalog::{CatalogRow, FeedChange, Refusal, Revision};
@@ -134,9 +134,9 @@ impl<S: Store> Engine<S> {
             self.queue.leave_to(item, entry.owner());
             return Ok(());
         }
-        let turn = claims::turn(&self.config.me, &live, &row.content.key()) as u64;
+        let turn = claims::turn(&self.config.me, &live, &row.content.key());
         let scope = self.want(item, TaskKind::Kill, &row.content)?;
-        let at_ms = self.claiming.wanted_since_ms(&scope) + self.config.listen_ms * (1 + 4 * turn);
+        let at_ms = self.claiming.wanted_since_ms(&scope) + claims::turn_ms(turn, self.config.listen_ms);
         if now_ms < at_ms {
             self.queue.later(item, at_ms);
             return Ok(());
@@ -159,9 +159,7 @@ impl<S: Store> Engine<S> {
             row.content,
             Job::Kill(Box::new(Killer { kill, objects: vec![], doing: Doing::Listens })),
         );
-        if let Some(task) = self.tasks.get_mut(&item) {
-            task.until_ms = Some(now_ms + self.config.listen_ms);
-        }
+        self.tasks.set_until(&item, Some(now_ms + self.config.listen_ms));
         Ok(())
     }
 
@@ -195,9 +193,7 @@ impl<S: Store> Engine<S> {
     }
 
     fn go_on_killing(&mut self, item: ItemId, killer: Killer) {
-        if let Some(task) = self.tasks.get_mut(&item) {
-            task.job = Job::Kill(Box::new(killer));
-        }
+        self.tasks.set_job(&item, Job::Kill(Box::new(killer)));
         self.next_step(item);
     }
 

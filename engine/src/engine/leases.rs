@@ -6,7 +6,8 @@
 //! that we work on is judged before the next output: whoever wins there, the other breaks off.
 
 use super::claiming::Scope;
-use super::tasks::Job;
+use super::tasks::{DownloadStep, Job};
+use super::timers::Timers;
 use super::{Engine, Result, Waiter};
 use crate::claims::Lease;
 use crate::clock::{Stamp, VersionVector};
@@ -16,7 +17,7 @@ use crate::ids::ItemId;
 use crate::planted::Bug;
 use crate::ports::{EffectId, Outcome, Output};
 use crate::store::Store;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The most renewals on their way that are remembered.
 const UNPROVEN_MAX: usize = 8;
@@ -63,12 +64,12 @@ enum Stop {
 }
 
 impl Work {
-    pub(super) fn new(claim: &Claim, leased: bool, now_ms: u64) -> Self {
+    pub(super) fn new(claim: &Claim, leased: bool, in_company: bool, now_ms: u64) -> Self {
         Self {
             task: claim.task,
             content: claim.target,
             leased,
-            in_company: false,
+            in_company,
             proven_ms: now_ms,
             proven_wall_ms: 0,
             unproven: VecDeque::new(),
@@ -113,6 +114,45 @@ impl Work {
     }
 }
 
+/// All of our claimed tasks, and when each is to be looked after.
+#[derive(Debug, Default)]
+pub(super) struct Works {
+    by_item: BTreeMap<ItemId, Work>,
+    by_scope: BTreeSet<(Scope, ItemId)>,
+    due: Timers,
+}
+
+impl Works {
+    pub(super) fn insert(&mut self, item: ItemId, work: Work) {
+        self.remove(&item);
+        self.by_scope.insert((work.scope(), item));
+        self.by_item.insert(item, work);
+    }
+
+    pub(super) fn remove(&mut self, item: &ItemId) -> Option<Work> {
+        let work = self.by_item.remove(item)?;
+        self.by_scope.remove(&(work.scope(), *item));
+        self.due.clear(item);
+        Some(work)
+    }
+
+    pub(super) fn get(&self, item: &ItemId) -> Option<&Work> {
+        self.by_item.get(item)
+    }
+
+    /// What it claims, and for which task, does not change.
+    fn get_mut(&mut self, item: &ItemId) -> Option<&mut Work> {
+        self.by_item.get_mut(item)
+    }
+
+    /// The items whose tasks claim one of these contents.
+    fn within(&self, scopes: &BTreeSet<Scope>) -> BTreeSet<ItemId> {
+        let all = ItemId([0; 16])..=ItemId([255; 16]);
+        let of = |scope: &Scope| self.by_scope.range((*scope, *all.start())..=(*scope, *all.end()));
+        scopes.iter().flat_map(of).map(|(_, item)| *item).collect()
+    }
+}
+
 impl<S: Store> Engine<S> {
     /// Time goes on. After a gap we have to listen for a whole lease before we call anybody silent.
     pub(super) fn note_time(&mut self, now_ms: u64) {
@@ -129,6 +169,7 @@ impl<S: Store> Engine<S> {
             && bytes > work.moved
         {
             (work.moved, work.moved_ms) = (bytes, now_ms);
+            self.watch_lease(&item);
             self.attempt_moves(item);
         }
     }
@@ -136,7 +177,7 @@ impl<S: Store> Engine<S> {
     /// A member says how far it has our ledger.
     pub(super) fn prove_claims(&mut self, vector: &VersionVector) {
         let has = vector.get(&self.config.me);
-        self.claiming.work.values_mut().for_each(|work| work.proved(has));
+        self.claiming.work.by_item.values_mut().for_each(|work| work.proved(has));
     }
 
     /// Writes our claim of a task as it stands now: a renewal.
@@ -151,44 +192,58 @@ impl<S: Store> Engine<S> {
         if let Some(work) = self.claiming.work.get_mut(&item) {
             work.wrote(stamp, now.mono_ms, now.wall_ms);
         }
+        self.watch_lease(&item);
         Ok(())
     }
 
     /// When the lease of a task of ours is to be looked at; never, if it has none.
     pub(super) fn lease_due_ms(&self) -> u64 {
-        let lease = Lease(self.config.lease_ms);
-        let due = |work: &Work| match work.stopping {
-            Some(_) => u64::MAX,
-            None if !work.leased => u64::MAX,
-            None if !work.in_company => self.now.mono_ms.saturating_add(lease.renewal_ms()),
+        self.claiming.work.due.next_ms()
+    }
+
+    /// Notes when a task's lease is to be looked at: at the latest when it is over, or its renewal due. Whatever puts that
+    /// off is found then.
+    fn watch_lease(&mut self, item: &ItemId) {
+        let (now_ms, lease) = (self.now.mono_ms, Lease(self.config.lease_ms));
+        let renews_hung = self.planted(Bug::HungTask);
+        let Some(work) = self.claiming.work.get(item) else { return };
+        let due_ms = match work.stopping {
+            Some(_) => None,
+            // Somebody must be live first, and that is noticed.
+            None if !work.leased || !work.in_company => None,
             None => {
-                let stops_ms = lease.holder_stops_ms(work.proven_ms);
-                match work.is_moving(self.now.mono_ms, lease.0) {
-                    true => stops_ms.min(work.written_ms.saturating_add(lease.renewal_ms())),
-                    false => stops_ms,
+                let stops_ms = match self.planted(Bug::ExpiryByWallClock) {
+                    true => now_ms.saturating_add(lease.renewal_ms()),
+                    false => lease.holder_stops_ms(work.proven_ms),
+                };
+                match renews_hung || work.is_moving(now_ms, lease.0) {
+                    true => Some(stops_ms.min(work.written_ms.saturating_add(lease.renewal_ms()))),
+                    false => Some(stops_ms),
                 }
             }
         };
-        self.claiming.work.values().map(due).min().unwrap_or(u64::MAX)
+        match due_ms {
+            Some(due_ms) => self.claiming.work.due.set(*item, due_ms),
+            None => self.claiming.work.due.clear(item),
+        }
     }
 
     /// Looks after our claimed tasks: judges those of which others have said something, renews those that moved, and
     /// breaks off those whose lease is over.
     pub(super) fn tend_claims(&mut self) -> Result<()> {
-        let tasks = &self.tasks;
-        self.claiming.work.retain(|item, _| tasks.contains_key(item));
         let contested = self.take_contested();
         // Claims of one who has just become live stand again.
         let come_back = self.note_live();
-        if self.claiming.work.is_empty() {
-            return Ok(());
-        }
-        let alone = self.claiming.is_alone();
-        let items: Vec<_> = self.claiming.work.keys().copied().collect();
-        for item in items {
-            let judge = come_back
-                || self.claiming.work.get(&item).is_some_and(|work| contested.contains(&work.scope()));
-            self.tend_claim(item, judge, alone)?;
+        let (work, alone) = (&self.claiming.work, self.claiming.is_alone());
+        let judged = match come_back {
+            true => work.by_item.keys().copied().collect(),
+            false => work.within(&contested),
+        };
+        let due = work.due.due(self.now.mono_ms);
+        let tended: BTreeSet<_> = judged.iter().copied().chain(due).collect();
+        for item in tended {
+            self.tend_claim(item, judged.contains(&item), alone)?;
+            self.watch_lease(&item);
         }
         Ok(())
     }
@@ -198,6 +253,9 @@ impl<S: Store> Engine<S> {
         let by_wall_clock = self.planted(Bug::ExpiryByWallClock);
         let late_renewal = self.planted(Bug::LateRenewal);
         let hung_renewal = self.planted(Bug::HungTask);
+        if !self.tasks.contains_key(&item) {
+            self.claiming.work.remove(&item);
+        }
         let Some(work) = self.claiming.work.get_mut(&item) else { return Ok(()) };
         if !work.in_company && !alone {
             (work.in_company, work.proven_ms, work.proven_wall_ms) = (true, now.mono_ms, now.wall_ms);
@@ -248,7 +306,12 @@ impl<S: Store> Engine<S> {
             work.stopping = Some(Stop::Unheard);
         }
         (work.stepped, work.moved_ms) = (true, now_ms);
-        work.stopping.is_none()
+        match work.stopping {
+            // No effect of it is under way: it is broken off as soon as the next input comes.
+            Some(_) => self.claiming.work.due.set(*item, now_ms),
+            None => self.watch_lease(item),
+        }
+        self.claiming.work.get(item).is_none_or(|work| work.stopping.is_none())
     }
 
     /// Ends a task that must stop, once none of its effects is under way.
@@ -257,8 +320,10 @@ impl<S: Store> Engine<S> {
         if task.effect.is_some() {
             return Ok(());
         }
+        // A claim ahead of the slots, for which there was none in time, is no failure.
+        let begun = !matches!(&task.job, Job::Download(download) if download.step == DownloadStep::Listen);
         match self.claiming.work.remove(&item).and_then(|work| work.stopping) {
-            Some(Stop::StoodStill) => {
+            Some(Stop::StoodStill) if begun => {
                 self.end_badly(item, "it stood still for too long; leaving it to others for a while".into())
             }
             why => {

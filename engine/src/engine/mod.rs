@@ -9,7 +9,7 @@
 //! `observe` (files that changed), `removed` (deleted media that lie in an old folder), `feed` (rows that changed),
 //! `restoring` (a catalog that was restored), `renaming` and `crossing` (files that a person gave another name), `brake`
 //! (too many changes at once). What is done: `settling` (what to do next for an item), `tasks` with
-//! `upload`, `download`, `placing`, `killing` and `repairing` (doing it, step by step), `travelling` (edits that go from
+//! `upload`, `download`, `placing`, `killing` and `repairing` (doing it, step by step), `slots` (how much at a time), `travelling` (edits that go from
 //! member to member while the catalog is away), `sharing` (one folder, several nodes), `claiming` with `leases` (who in
 //! the workgroup does it, and until when), `attempts` (how often it was tried), `unanswered` (what failed in the folder). What is told: `probe` (is there
 //! anything left to do), `report` (what people see).
@@ -40,6 +40,7 @@ mod restoring;
 mod roster;
 mod settling;
 mod sharing;
+mod slots;
 mod tasks;
 mod timers;
 mod travelling;
@@ -145,7 +146,7 @@ pub struct Engine<S> {
     old_root: removed::OldRoot,
     travelling: travelling::Travelling,
     sharing: sharing::Sharing,
-    tasks: BTreeMap<ItemId, tasks::Task>,
+    tasks: slots::Tasks,
     unanswered: unanswered::Unanswered,
     attempts: attempts::Attempts,
     claiming: claiming::Claiming,
@@ -217,7 +218,7 @@ impl<S: Store> Engine<S> {
             queue,
             sharing: sharing::Sharing::default(),
             counts: report::Counts::load(&tx)?,
-            tasks: BTreeMap::new(),
+            tasks: slots::Tasks::default(),
             unanswered: unanswered::Unanswered::default(),
             attempts: attempts::Attempts::load(&tx, now.mono_ms)?,
             claiming: claiming::Claiming::new(now.mono_ms),
@@ -320,7 +321,7 @@ impl<S: Store> Engine<S> {
             if self.stopped.is_none() { self.queue.due_ms(self.now.mono_ms) } else { u64::MAX },
             self.renames.due_ms(),
             self.brake.due_ms(self.config.brake.window_ms),
-            self.task_due_ms(),
+            self.tasks.due_ms(),
             self.lease_due_ms(),
             self.probe_due_ms(),
             self.mark_due_ms(),

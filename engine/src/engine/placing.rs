@@ -3,7 +3,7 @@
 //! An effect that found something else than it expected has changed nothing; then the file is looked at again.
 
 use super::observe::Tracked;
-use super::settling::Slot;
+use super::slots::Slot;
 use super::tasks::Job;
 use super::{Engine, Result};
 use crate::catalog::{ChainLink, RowState};
@@ -21,8 +21,7 @@ pub(super) const BUSY_MS: u64 = 200;
 impl<S: Store> Engine<S> {
     /// Whether a file is just being kept as this version item: nothing else is to be brought to that.
     pub(super) fn is_being_kept(&self, item: &ItemId) -> bool {
-        let keeps = |job: &Job| matches!(job, Job::SetAside { version, .. } if version == item);
-        self.tasks.values().any(|task| keeps(&task.job))
+        self.tasks.keeps(item)
     }
 
     pub(super) fn begin_set_aside(&mut self, item: ItemId, entry: &Entry, n: u32) -> Result<()> {

@@ -1,7 +1,7 @@
 //! What people see of the engine: counts, members, and work under way.
 
 use super::brake::BrakeReport;
-use super::settling::Slot;
+use super::slots::Slot;
 use super::tasks::Job;
 use super::{Engine, Result};
 use crate::catalog::CatalogRow;
@@ -156,7 +156,10 @@ impl<S: Store> Engine<S> {
             rows: self.counts.kept.rows,
             unsettled: self.queue.unsettled() as u64,
             uploads_waiting: self.queue.waiting_for_slot(Slot::Upload) as u64,
-            downloads_waiting: self.queue.waiting_for_slot(Slot::Download) as u64,
+            downloads_waiting: [Slot::Download, Slot::Ahead]
+                .map(|kind| self.queue.waiting_for_slot(kind) as u64)
+                .iter()
+                .sum(),
             timers: self.queue.timers() as u64,
             versions: self.counts.kept.versions,
             cloud_fetches: self.counts.kept.cloud_fetches,

@@ -5,6 +5,7 @@
 
 use super::placing::BUSY_MS;
 use super::renaming::Place;
+use super::slots::Slot;
 use super::tasks::Job;
 use super::timers::Timers;
 use super::{Engine, Result};
@@ -44,19 +45,6 @@ pub(super) struct Queue {
     /// Items whose file was there and is gone, and whether our trash is still to be looked through for it.
     lost: BTreeMap<ItemId, bool>,
     sweep_ms: u64,
-}
-
-/// What a task takes one of a limited number of.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Slot {
-    Upload = 0,
-    Download = 1,
-    /// To rename or trash a file.
-    Folder = 2,
-}
-
-impl Slot {
-    pub(super) const ALL: [Slot; 3] = [Slot::Upload, Slot::Download, Slot::Folder];
 }
 
 /// How many items are looked at for one input; the rest follow at once.
@@ -103,9 +91,9 @@ impl Queue {
     }
 
     /// So many slots of a kind are free.
-    fn wake_slotless(&mut self, kind: Slot, free: usize) {
+    fn wake_slotless(&mut self, kind: Slot, free: u64) {
         let items = &mut self.slotless[kind as usize];
-        self.ready.extend(items.take_first(free));
+        self.ready.extend(items.take_first(usize::try_from(free).unwrap_or(usize::MAX)));
     }
 
     pub(super) fn due_ms(&self, now_ms: u64) -> u64 {
@@ -242,8 +230,9 @@ impl<S: Store> Engine<S> {
             let Some(item) = self.queue.ready.pop_first() else { break };
             // Here and not before: settling one item may have begun another.
             self.mark(item);
-            if !self.tasks.contains_key(&item) {
-                self.settle_item(item)?;
+            match self.tasks.contains_key(&item) {
+                true => self.task_is_ready(item)?,
+                false => self.settle_item(item)?,
             }
         }
         self.mark_ready();

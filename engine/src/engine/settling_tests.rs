@@ -50,13 +50,13 @@ fn who_waits_for_a_slot_is_woken_when_one_is_free_the_lowest_place_first() {
     queue.wait_for_slot(Slot::Upload, ItemId([6; 16]), 1);
     assert!(!queue.is_empty());
     let waiting = |queue: &Queue| Slot::ALL.map(|kind| queue.waiting_for_slot(kind));
-    assert_eq!(waiting(&queue), [1, 2, 0]);
+    assert_eq!(waiting(&queue), [1, 2, 0, 0]);
     queue.wake_slotless(Slot::Download, 1);
-    assert_eq!((waiting(&queue), queue.ready.first()), ([1, 1, 0], Some(&SECOND)));
+    assert_eq!((waiting(&queue), queue.ready.first()), ([1, 1, 0, 0], Some(&SECOND)));
     queue.wake_slotless(Slot::Folder, 5);
-    assert_eq!(waiting(&queue), [1, 1, 0]);
+    assert_eq!(waiting(&queue), [1, 1, 0, 0]);
     queue.ready(ITEM);
-    assert_eq!(waiting(&queue), [1, 0, 0]);
+    assert_eq!(waiting(&queue), [1, 0, 0, 0]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! leaves something from which that works. An item has one task at a time; when it ends, the item is looked at again.
 
 use super::killing::Killer;
-use super::settling::Slot;
+use super::slots::{Slot, is_small};
 use super::travelling::Take;
 use super::{Engine, Result, Waiter};
 use crate::catalog::{ChainLink, Commit};
@@ -15,9 +15,6 @@ use crate::ids::{ClientId, ItemId, ObjectId};
 use crate::paths::MediaPath;
 use crate::ports::{Effect, EffectId, Event, Object, Outcome};
 use crate::store::Store;
-
-/// How many files may be renamed or trashed at a time.
-const FOLDER_TASKS_MAX: usize = 16;
 
 /// One item's work under way.
 #[derive(Debug)]
@@ -121,11 +118,29 @@ impl Job {
         }
     }
 
-    /// What it takes one of a limited number of.
-    fn slot(&self) -> Option<Slot> {
+    /// Whom this step fetches from.
+    pub(super) fn fetches_from(&self) -> Option<ClientId> {
+        match self {
+            Job::Download(download) => match download.step {
+                DownloadStep::Fetch(from) => Some(from),
+                _ => None,
+            },
+            Job::Take(take) if !take.publishing => Some(take.from),
+            _ => None,
+        }
+    }
+
+    /// Whether this is the claim of a small content, which is staked before there is a slot to fetch it.
+    fn is_ahead(&self, content: &Content) -> bool {
+        matches!(self, Job::Download(download) if download.step == DownloadStep::Listen) && is_small(content)
+    }
+
+    /// What it takes, or a share of it, of a limited number of.
+    pub(super) fn slot(&self, content: &Content) -> Option<Slot> {
         match self {
             Job::Import | Job::Upload(_) | Job::Kill(_) => Some(Slot::Upload),
             Job::Unsound(_) | Job::Offer(_) => None,
+            Job::Download(_) if self.is_ahead(content) => Some(Slot::Ahead),
             Job::Download(_) | Job::Take(_) => Some(Slot::Download),
             Job::SetAside { .. } | Job::Trash { .. } | Job::Move { .. } => Some(Slot::Folder),
         }
@@ -211,9 +226,7 @@ impl<S: Store> Engine<S> {
             Job::Move { path, to } => Effect::Move { path: path.clone(), to: to.clone() },
         };
         let id = self.effect(Waiter::Task(item), effect);
-        if let Some(task) = self.tasks.get_mut(&item) {
-            task.effect = Some(id);
-        }
+        self.tasks.set_effect(&item, Some(id));
     }
 
     /// Whether one of our own effects has the item's file in hand.
@@ -227,29 +240,6 @@ impl<S: Store> Engine<S> {
         self.tasks
             .get(item)
             .is_some_and(|task| task.effect.is_some() && task.job.puts_file_at().is_some_and(here))
-    }
-
-    /// How many more tasks of a kind may begin.
-    pub(super) fn free_slots(&self, kind: Slot) -> usize {
-        let used = self.tasks.values().filter(|task| task.job.slot() == Some(kind)).count();
-        let most = match kind {
-            // What the roster knows of us, and what was committed while we were away, is read before anything of ours
-            // enters the catalog again: else what a life placed and died before it wrote down is offered as its edit.
-            Slot::Upload if !self.roster.was_visited() || !self.feed.is_known() => 0,
-            Slot::Upload => self.config.uploads_max,
-            Slot::Download => self.config.downloads_max,
-            Slot::Folder => FOLDER_TASKS_MAX,
-        };
-        most.saturating_sub(used)
-    }
-
-    /// Whether a task of this kind may begin now; if not, the item waits for a slot.
-    pub(super) fn has_slot(&mut self, kind: Slot, item: ItemId) -> bool {
-        let free = self.free_slots(kind) > 0;
-        if !free {
-            self.queue.wait_for_slot(kind, item, 0);
-        }
-        free
     }
 
     /// Ends a task: the item is looked at again.
@@ -284,37 +274,45 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// When the next task that waits for a time goes on. Tasks are few: each has a slot.
-    pub(super) fn task_due_ms(&self) -> u64 {
-        self.tasks.values().filter_map(|task| task.until_ms).min().unwrap_or(u64::MAX)
-    }
-
     /// Steps whose time has come.
     pub(super) fn task_timers(&mut self) -> Result<()> {
-        let now_ms = self.now.mono_ms;
-        let due: Vec<_> = self
-            .tasks
-            .iter()
-            .filter(|(_, task)| task.until_ms.is_some_and(|until| until <= now_ms))
-            .map(|(item, _)| *item)
-            .collect();
-        for item in due {
-            match self.tasks.get(&item).map(|task| &task.job) {
-                Some(Job::Upload(_)) => self.upload_listened(item)?,
-                _ => self.listened(item)?,
-            }
+        for item in self.tasks.due(self.now.mono_ms) {
+            self.tasks.set_until(&item, None);
+            self.has_listened(item)?;
         }
         Ok(())
     }
 
+    /// Others were heard for as long as it takes; who claimed ahead waits for a slot.
+    fn has_listened(&mut self, item: ItemId) -> Result<()> {
+        let Some(task) = self.tasks.get(&item) else { return Ok(()) };
+        match &task.job {
+            Job::Upload(_) => self.upload_listened(item),
+            Job::Kill(killer) => {
+                let killer = (**killer).clone();
+                self.kill_listened(item, killer)
+            }
+            job => match job.is_ahead(&task.content) && !self.has_slot(Slot::Download, item) {
+                true => Ok(()),
+                false => self.listened(item),
+            },
+        }
+    }
+
+    /// Somebody may have said something of an item that has a task, or there is a slot for it.
+    pub(super) fn task_is_ready(&mut self, item: ItemId) -> Result<()> {
+        let waits = |task: &Task| task.job.is_ahead(&task.content) && task.until_ms.is_none();
+        match self.tasks.get(&item).is_some_and(waits) {
+            true => self.has_listened(item),
+            false => Ok(()),
+        }
+    }
+
     /// An effect of a task is over.
     pub(super) fn step_done(&mut self, item: ItemId, id: EffectId, outcome: Outcome) -> Result<()> {
-        let Some(task) = self.tasks.get_mut(&item) else { return Ok(()) };
-        if task.effect != Some(id) {
-            return Ok(());
-        }
-        task.effect = None;
+        let Some(task) = self.tasks.get(&item).filter(|task| task.effect == Some(id)) else { return Ok(()) };
         let (job, content) = (task.job.clone(), task.content);
+        self.tasks.set_effect(&item, None);
         self.touch_paths_of(&job);
         if self.broken_off(item, &job, &outcome)? {
             return Ok(());
@@ -345,15 +343,7 @@ impl<S: Store> Engine<S> {
     }
 
     fn step_failed(&mut self, item: ItemId, job: &Job, why: String) -> Result<()> {
-        let fetching = match job {
-            Job::Download(download) => match download.step {
-                DownloadStep::Fetch(from) => Some(from),
-                _ => None,
-            },
-            Job::Take(take) if !take.publishing => Some(take.from),
-            _ => None,
-        };
-        if let Some(from) = fetching {
+        if let Some(from) = job.fetches_from() {
             // Another member or the cloud may do: no reason to wait.
             self.queue.shun(item, from, self.now.mono_ms + self.config.lease_ms);
             self.event(Event::Failing(item, why));

@@ -6,7 +6,7 @@
 //! the catalog has decided. Left out: the rules themselves (`lines`, `settle`), and placing a file (`download`).
 
 use super::observe::Tracked;
-use super::settling::Slot;
+use super::slots::Slot;
 use super::tasks::{Job, short};
 use super::{Engine, Result};
 use crate::catalog::{CHAIN_LINKS_MAX, CatalogRow, ChainLink, Revision, RowState};
@@ -172,10 +172,11 @@ impl<S: Store> Engine<S> {
         let (live, entries) = (self.live(), self.entries(&item)?);
         let key = tip.content.key();
         let holders = entries.iter().filter_map(|entry| self.can_give(item, entry, &tip.content, &live));
-        let best = holders
-            .min_by_key(|(client, _)| (self.fetches_from(client), Reverse(claims::rendezvous(client, &key))));
+        let best = holders.min_by_key(|(client, _)| {
+            (self.tasks.fetches_from(client), Reverse(claims::rendezvous(client, &key)))
+        });
         let Some((from, content)) = best else { return Ok(()) };
-        if self.brings(&content) {
+        if self.tasks.brings(&content) {
             self.queue.later(item, self.now.mono_ms + SHARED_MS);
             return Ok(());
         }
@@ -186,12 +187,6 @@ impl<S: Store> Engine<S> {
         let take = Take { from, copy, path, expected, publishing: false };
         self.begin(item, content, Job::Take(Box::new(take)));
         Ok(())
-    }
-
-    /// Whether a task brings this content here.
-    pub(super) fn brings(&self, content: &Content) -> bool {
-        let brings = |job: &Job| matches!(job, Job::Download(_) | Job::Take(_));
-        self.tasks.values().any(|task| brings(&task.job) && task.content.key() == content.key())
     }
 
     pub(super) fn take_effect(&self, item: ItemId, take: &Take, content: Content) -> Effect {
@@ -249,9 +244,7 @@ impl<S: Store> Engine<S> {
         }
         self.event(Event::FetchedFrom(item, take.path.clone(), take.from));
         take.publishing = true;
-        if let Some(task) = self.tasks.get_mut(&item) {
-            task.job = Job::Take(Box::new(take));
-        }
+        self.tasks.set_job(&item, Job::Take(Box::new(take)));
         self.next_step(item);
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! decides where two do the same.
 
 use super::observe::Tracked;
-use super::settling::Slot;
+use super::slots::Slot;
 use super::tasks::{Job, Task, Upload, UploadStep, short};
 use super::{Engine, Result, Waiter};
 use crate::catalog::{
@@ -48,9 +48,7 @@ impl<S: Store> Engine<S> {
         self.tasks
             .insert(item, Task { job: Job::Import, content: held.content, effect: None, until_ms: None });
         let id = self.effect(Waiter::Task(item), Effect::Create(Box::new(new)));
-        if let Some(task) = self.tasks.get_mut(&item) {
-            task.effect = Some(id);
-        }
+        self.tasks.set_effect(&item, Some(id));
         Ok(())
     }
 
@@ -178,9 +176,7 @@ impl<S: Store> Engine<S> {
 
     /// We have listened: the winner begins, the others withdraw.
     pub(super) fn upload_listened(&mut self, item: ItemId) -> Result<()> {
-        let Some(task) = self.tasks.get_mut(&item) else { return Ok(()) };
-        task.until_ms = None;
-        let content = task.content;
+        let Some(content) = self.tasks.get(&item).map(|task| task.content) else { return Ok(()) };
         if !self.wins(&item, TaskKind::Upload, &content)? {
             self.withdraw_all_but(item, None)?;
             self.end(item);
@@ -191,8 +187,9 @@ impl<S: Store> Engine<S> {
 
     fn begin_sending(&mut self, item: ItemId, content: Content) -> Result<()> {
         self.start_claimed(item, TaskKind::Upload, content)?;
-        if let Some(Job::Upload(upload)) = self.tasks.get_mut(&item).map(|task| &mut task.job) {
-            upload.step = UploadStep::Intend;
+        if let Some(Job::Upload(upload)) = self.tasks.get(&item).map(|task| &task.job) {
+            let sending = Upload { step: UploadStep::Intend, ..(**upload).clone() };
+            self.tasks.set_job(&item, Job::Upload(Box::new(sending)));
         }
         self.next_step(item);
         Ok(())
@@ -270,9 +267,7 @@ impl<S: Store> Engine<S> {
                 return self.end_badly(item, why);
             }
         }
-        if let Some(task) = self.tasks.get_mut(&item) {
-            task.job = Job::Upload(Box::new(upload));
-        }
+        self.tasks.set_job(&item, Job::Upload(Box::new(upload)));
         self.next_step(item);
         Ok(())
     }

@@ -6,8 +6,8 @@ use tcat_engine::message::FRAME_BYTES_MAX;
 
 /// The most outputs of one input: 256 items looked at, each with a few words, and pushes to 63 members.
 const OUTPUTS_MAX: usize = 4_096;
-/// The most effects in hand of one node: uploads 4, downloads 8, folder 16, the feed, and looks.
-const EFFECTS_MAX: u64 = 40;
+/// The most effects in hand of one node: uploads 4, downloads 8 or 128 small ones, folder 16, the feed, and looks.
+const EFFECTS_MAX: u64 = 160;
 
 impl World {
     /// An input was handled and brought so many outputs.

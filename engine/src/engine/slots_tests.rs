@@ -1,0 +1,239 @@
+//! What tasks take of what there is a limited number of, and what becomes of claims that are ahead of the slots.
+
+use super::*;
+use crate::catalog::{ChainLink, Revision};
+use crate::claims;
+use crate::clock::{Dot, Incarnation, Stamp};
+use crate::content::Md5;
+use crate::engine::tasks::{Download, DownloadStep};
+use crate::engine::tests::{Bare, Bench, ME, OTHER, row_of};
+use crate::ids::ObjectId;
+use crate::paths::MediaPath;
+use crate::ports::{Effect, EffectId, Input, Outcome, Output};
+use quickcheck::{Arbitrary, Gen, quickcheck};
+use std::sync::Arc;
+
+const MIB: u64 = 1 << 20;
+fn item(n: u8) -> ItemId {
+    ItemId([n; 16])
+}
+
+fn content(n: u8, size: u64) -> Content {
+    Content { md5: Md5([n; 16]), size, blake3: None }
+}
+
+fn path(n: u8) -> MediaPath {
+    MediaPath::parse(&format!("{n}.jpg")).unwrap()
+}
+
+fn download(n: u8, step: DownloadStep) -> Job {
+    let target =
+        ChainLink { revision: Revision(Dot { client: OTHER, stamp: stamp(n) }), content: content(n, 1) };
+    let object = ObjectId(item(n).0);
+    let (expected, known, lender) = (None, Vec::new(), None);
+    Job::Download(Box::new(Download { target, object, path: path(n), expected, known, lender, step }))
+}
+
+fn stamp(n: u8) -> Stamp {
+    Stamp { incarnation: Incarnation(3), counter: n.into() }
+}
+
+fn task(job: Job, content: Content) -> Task {
+    Task { job, content, effect: None, until_ms: None }
+}
+
+/// One change of the tasks, of few items so that they meet.
+#[derive(Clone, Debug)]
+enum Change {
+    Insert(u8, u8, u64),
+    SetJob(u8, u8),
+    Remove(u8),
+    SetUntil(u8, Option<u64>),
+}
+
+impl Arbitrary for Change {
+    fn arbitrary(g: &mut Gen) -> Self {
+        let sizes = [0, 1, 16 << 10, MIB, MIB + 1, 3 * MIB, 16 * MIB, u64::MAX];
+        let n = u8::arbitrary(g) % 6;
+        match u8::arbitrary(g) % 4 {
+            0 | 1 => Change::Insert(n, u8::arbitrary(g), *g.choose(&sizes).unwrap()),
+            2 => Change::SetJob(n, u8::arbitrary(g)),
+            _ if bool::arbitrary(g) => Change::Remove(n),
+            _ => Change::SetUntil(n, Option::arbitrary(g)),
+        }
+    }
+}
+
+fn job(n: u8, kind: u8) -> Job {
+    match kind % 8 {
+        0 => download(n, DownloadStep::Listen),
+        1 => download(n, DownloadStep::Get),
+        2 => download(n, DownloadStep::Fetch(if kind % 16 < 8 { ME } else { OTHER })),
+        3 => Job::Trash { path: path(n) },
+        4 => Job::SetAside { version: item(kind % 3), path: path(n), to: path(n), n: 0 },
+        5 => download(n, DownloadStep::Publish),
+        6 => Job::Move { path: path(n), to: path(n) },
+        _ => Job::Import,
+    }
+}
+
+fn apply(tasks: &mut Tasks, change: &Change) {
+    match change {
+        Change::Insert(n, kind, size) => tasks.insert(item(*n), task(job(*n, *kind), content(n % 3, *size))),
+        Change::SetJob(n, kind) => tasks.set_job(&item(*n), job(*n, *kind)),
+        Change::Remove(n) => tasks.remove(&item(*n)),
+        Change::SetUntil(n, until_ms) => tasks.set_until(&item(*n), *until_ms),
+    }
+}
+
+quickcheck! {
+    fn what_is_counted_is_what_going_through_all_tasks_finds(changes: Vec<Change>) -> bool {
+        let mut tasks = Tasks::default();
+        changes.iter().all(|change| {
+            // Of contents beyond all bounds the counts stop at the bound; those are looked at below.
+            if matches!(change, Change::Insert(_, _, u64::MAX)) {
+                return true;
+            }
+            apply(&mut tasks, change);
+            let all = || tasks.iter().map(|(_, task)| task);
+            let used = |slot: Slot| {
+                let takes = |task: &&Task| task.job.slot(&task.content) == Some(slot);
+                all().filter(takes).map(|task| slot.shares(&task.job, &task.content)).sum::<u64>()
+            };
+            let fetches = |from| all().filter(|task| task.job.fetches_from() == Some(from)).count();
+            let brings = |content: &Content| {
+                all().any(|task| matches!(task.job, Job::Download(_)) && task.content.key() == content.key())
+            };
+            let keeps = |id| all().any(|task| matches!(task.job, Job::SetAside { version, .. } if version == id));
+            let due_ms = all().filter_map(|task| task.until_ms).min().unwrap_or(u64::MAX);
+            Slot::ALL.iter().all(|slot| tasks.used(*slot) == used(*slot))
+                && [ME, OTHER].iter().all(|from| tasks.fetches_from(from) == fetches(*from))
+                && tasks.iter().all(|(_, task)| tasks.brings(&task.content) == brings(&task.content))
+                && (0..3).all(|n| tasks.keeps(&item(n)) == keeps(item(n)))
+                && tasks.due_ms() == due_ms
+        })
+    }
+
+    fn whatever_came_and_went_leaves_nothing_taken(changes: Vec<Change>) -> bool {
+        let mut tasks = Tasks::default();
+        changes.iter().for_each(|change| apply(&mut tasks, change));
+        (0..6).for_each(|n| tasks.remove(&item(n)));
+        Slot::ALL.iter().all(|slot| tasks.used(*slot) == 0)
+            && tasks.is_empty()
+            && tasks.due_ms() == u64::MAX
+            && tasks.fetches.is_empty() && tasks.brings.is_empty() && tasks.keeps.is_empty()
+    }
+}
+
+#[test]
+fn small_contents_share_a_slot_large_ones_and_what_a_member_gives_take_a_whole_one() {
+    let get = download(1, DownloadStep::Get);
+    let shares = |size| Slot::Download.shares(&get, &content(1, size));
+    assert_eq!(
+        [0, 1, MIB, MIB + 1, 5 * MIB, 16 * MIB, 17 * MIB, u64::MAX].map(shares),
+        [1, 1, 1, 2, 5, 16, 16, 16]
+    );
+    assert!(is_small(&content(1, MIB)) && !is_small(&content(1, MIB + 1)));
+    assert_eq!(Slot::Download.shares(&download(1, DownloadStep::Fetch(OTHER)), &content(1, 1)), SHARES);
+    assert_eq!(Slot::Folder.shares(&Job::Trash { path: path(1) }, &content(1, u64::MAX)), 1);
+    let ahead = |size| Slot::Ahead.shares(&download(1, DownloadStep::Listen), &content(1, size));
+    assert_eq!([0, 1, 16 << 10, (16 << 10) + 1, MIB].map(ahead), [1, 1, 1, 2, 64]);
+    let slot = |step, size| download(1, step).slot(&content(1, size));
+    assert_eq!(slot(DownloadStep::Listen, MIB), Some(Slot::Ahead));
+    assert_eq!(
+        slot(DownloadStep::Listen, MIB + 1),
+        Some(Slot::Download),
+        "it has its slot before it is claimed"
+    );
+    assert_eq!(slot(DownloadStep::Get, 1), Some(Slot::Download));
+}
+
+/// Nothing is in the cache, the catalog has so many new items, and the other is live.
+fn new_items(count: u8, size: u64) -> Bench {
+    let mut bench = Bench::new();
+    bench.input(Input::Scanned(Arc::new(Bare)));
+    bench.answer_feed(Vec::new());
+    bench.at(100_000, true);
+    for n in 1..=count {
+        let row = row_of(item(n), path(n).as_str(), content(n, size), stamp(n));
+        bench.engine.apply_row(row).unwrap();
+    }
+    bench.at(100_000, true);
+    bench
+}
+
+/// The bench until then, the other being heard all the time. What it orders is not answered.
+fn until(bench: &mut Bench, end_ms: u64) {
+    for now_ms in (bench.now_ms..=end_ms).step_by(50) {
+        bench.at(now_ms, true);
+    }
+}
+
+fn claimed(bench: &Bench) -> usize {
+    let claims = |n| bench.engine.own_entry(&item(n)).unwrap().claims.len();
+    (1..=u8::MAX).map(claims).sum()
+}
+
+/// What is being fetched from the cloud, in the order in which it was begun.
+fn gets(bench: &Bench) -> Vec<EffectId> {
+    let get = |output: &Output| match output {
+        Output::Effect(id, Effect::Get { .. }) => Some(*id),
+        _ => None,
+    };
+    bench.outputs.iter().filter_map(get).collect()
+}
+
+#[test]
+fn small_contents_are_claimed_at_once_whatever_the_slots_and_fetched_sixteen_a_slot() {
+    let mut bench = new_items(200, 20_000);
+    until(&mut bench, 100_050);
+    let first = |n: &u8| claims::turn(&ME, &[OTHER], &content(*n, 20_000).key()) == 0;
+    let ours = (1..=200).filter(first).count();
+    assert!(ours > 70, "about each second");
+    assert_eq!((claimed(&bench), gets(&bench).len()), (ours, 0));
+    until(&mut bench, 105_000);
+    assert_eq!(gets(&bench).len() as u64, 4 * SHARES);
+    assert_eq!(
+        claimed(&bench),
+        ours,
+        "what the other comes first for is left to it while our slots are full"
+    );
+}
+
+#[test]
+fn large_contents_are_claimed_when_there_is_a_slot() {
+    let mut bench = new_items(20, 100 * MIB);
+    until(&mut bench, 105_000);
+    assert_eq!((claimed(&bench), gets(&bench).len()), (4, 4));
+}
+
+#[test]
+fn a_claim_ahead_goes_on_when_a_slot_is_free() {
+    let mut bench = new_items(65, 20_000);
+    until(&mut bench, 105_000);
+    let under_way = gets(&bench);
+    assert_eq!((claimed(&bench), under_way.len()), (65, 64));
+    bench.input(Input::Done(under_way[0], Outcome::Missing));
+    assert_eq!(gets(&bench).len(), 65);
+}
+
+#[test]
+fn a_claim_ahead_that_found_no_slot_in_time_is_withdrawn_and_is_no_failure() {
+    let mut bench = new_items(65, 20_000);
+    until(&mut bench, 105_000);
+    let ahead = (1..=65).map(item).find(|item| {
+        bench.engine.tasks.get(item).is_some_and(|task| task.job.slot(&task.content) == Some(Slot::Ahead))
+    });
+    let ahead = ahead.unwrap();
+    // The others move.
+    for (now_ms, bytes) in [(106_000, 1), (108_000, 2), (110_000, 3)] {
+        gets(&bench).into_iter().for_each(|id| bench.input(Input::Progress(id, bytes)));
+        let vector = bench.engine.vector();
+        bench.engine.prove_claims(&vector);
+        until(&mut bench, now_ms);
+    }
+    assert_eq!((claimed(&bench), gets(&bench).len()), (64, 64));
+    assert_eq!(bench.engine.own_entry(&ahead).unwrap().claims.len(), 0);
+    assert_eq!(bench.engine.attempts.failure(&ahead), None);
+    assert!(bench.engine.tasks.get(&ahead).is_none(), "while no slot is free nothing is claimed ahead again");
+}
