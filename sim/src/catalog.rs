@@ -86,8 +86,8 @@ struct Named {
 struct Past {
     /// What each committed step followed.
     parents: BTreeMap<Revision, (ItemId, ChainLink, Option<Revision>)>,
-    /// Under which revision a content of an item was first to be committed.
-    asked: BTreeMap<(ItemId, Content), Revision>,
+    /// Under which revision a content of an item was first to be committed, by each of those who may name one save.
+    asked: BTreeMap<(ItemId, Content, Option<ClientId>), Revision>,
     removed: BTreeSet<ItemId>,
     condemned: BTreeSet<ObjectId>,
     violations: Vec<String>,
@@ -416,10 +416,15 @@ impl Catalog {
         true
     }
 
-    /// Somebody is about to ask for this commit, whether it arrives or not.
-    pub fn asked(&mut self, commit: &Commit) {
+    /// Somebody is about to ask for this commit, whether it arrives or not. A save has one name, so it is never asked for
+    /// under two. Only those who share a folder both see a save that is made in it, and name it before either has heard of
+    /// the other's name; then either may be asked for, by those who took the edit from the one or the other, and each of
+    /// `sharing` has one name for it. That at most one of them is entered is checked where steps are.
+    pub fn asked(&mut self, commit: &Commit, sharing: &BTreeSet<ClientId>) {
         for link in &commit.line {
-            let first = *self.past.asked.entry((commit.item, link.content)).or_insert(link.revision);
+            let client = link.revision.0.client;
+            let key = (commit.item, link.content, sharing.get(&client).copied());
+            let first = *self.past.asked.entry(key).or_insert(link.revision);
             if first != link.revision {
                 let text = format!("S5: {:?} is asked for as {first:?} and as {link:?}", commit.item);
                 self.past.violations.push(text);
@@ -429,8 +434,9 @@ impl Catalog {
 
     /// Contents that were to be committed and are nowhere in the catalog.
     pub fn unanswered(&self) -> Vec<String> {
-        let lost = self.past.asked.keys().filter(|(_, content)| !self.knows(content));
-        lost.map(|(item, content)| format!("S8: {content:?} of {item:?} was offered and is lost")).collect()
+        let lost = self.past.asked.keys().filter(|(_, content, _)| !self.knows(content));
+        lost.map(|(item, content, _)| format!("S8: {content:?} of {item:?} was offered and is lost"))
+            .collect()
     }
 
     /// Gives items other paths: all their names are free before the first is given.

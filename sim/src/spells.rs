@@ -277,7 +277,8 @@ impl World {
         let faults = self.faults;
         let site = site(effect);
         if let Effect::Commit(commit) = effect {
-            self.catalog.asked(commit);
+            let sharing = (0..self.len()).filter(|n| self.shares_home(*n)).map(|n| self.id(n)).collect();
+            self.catalog.asked(commit, &sharing);
         }
         let random = self.streams.of(Stream::Fault, n);
         if faults.failed_permille > 0 && random.permille(faults.failed_permille) {
