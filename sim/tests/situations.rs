@@ -1,8 +1,11 @@
 //! The situations that the protocol's rules were written against, without a bug: each must pass like any other plan.
 #![allow(clippy::unwrap_used)]
 
+use tcat_engine::planted::Bug;
+use tcat_sim::checks::Invariant;
+use tcat_sim::plan::Plan;
 use tcat_sim::run::run;
-use tcat_sim::situations::SITUATIONS;
+use tcat_sim::situations::{SITUATIONS, of_bug};
 
 /// Plans a situation.
 const SEEDS: u64 = 3;
@@ -26,6 +29,21 @@ fn a_situation_plays_twice_alike() {
     for situation in SITUATIONS {
         let plan = situation.plan(7);
         assert_eq!(run(&plan, false).unwrap().hash, run(&plan, true).unwrap().hash, "{}", situation.name);
+    }
+}
+
+/// In a folder that two share, what one of them knows of the catalog counts for both: also where it has lost its database,
+/// and its second life is younger than what the other has heard of the first.
+#[test]
+fn s8_a_person_who_goes_back_in_a_shared_folder_is_overruled_where_a_lagging_node_does_not_hear_its_mate() {
+    for bug in [Bug::LaggingFeedShared, Bug::LowVector] {
+        let situation = of_bug(bug).unwrap();
+        let is_lost = |plan: &Plan| {
+            run(plan, false).unwrap().violations.iter().any(|found| found.invariant == Invariant::S8)
+        };
+        let with = |seed| Plan { bug: Some(bug.id().into()), ..situation.plan(seed) };
+        let caught = (0..200).find(|seed| is_lost(&with(*seed)));
+        assert!(!is_lost(&situation.plan(caught.unwrap())), "{}", bug.id());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Situations around ledgers and members: restores, clones, retirements, absences, and links that are not there.
 
-use super::Draft;
+use super::{Draft, lines};
 use crate::plan::{Deed, Spell, Strike};
 
 fn files(draft: &mut Draft, nodes: usize, count: u64) {
@@ -33,13 +33,21 @@ pub(super) fn restored(draft: &mut Draft) {
     draft.plan.calm_ms = at_ms + 12_000;
 }
 
+/// Whether others hear what the node says with its new database: of a new file; or, in a folder that it shares, of what
+/// has come there, before it dies for good.
 pub(super) fn wiped(draft: &mut Draft) {
-    files(draft, 3, 5);
     let at_ms = 7_000 + draft.chance(3_000);
     draft.strike(at_ms, Strike::Wipe { node: 0, down_ms: 100 });
-    let save_ms = at_ms + 200 + draft.chance(500);
-    draft.save(save_ms, 0, "new.jpg");
-    draft.plan.calm_ms = at_ms + 10_000;
+    if draft.random.permille(500) {
+        files(draft, 3, 5);
+        let save_ms = at_ms + 200 + draft.chance(500);
+        draft.save(save_ms, 0, "new.jpg");
+        draft.plan.calm_ms = at_ms + 10_000;
+        return;
+    }
+    let lags_ms = at_ms + 1_000 + draft.chance(3_000);
+    lines::beside_one_that_lags(draft, lags_ms);
+    draft.plan.dead = vec![0];
 }
 
 /// One who is away all the time keeps everything from being forgotten; another is retired in the moment in which it

@@ -1,7 +1,7 @@
 //! Situations around edits and names: lines that cross, shared folders, names that two want, bursts.
 
 use super::Draft;
-use crate::plan::{Deed, Spell};
+use crate::plan::{Deed, Spell, Strike};
 use crate::world::Weather;
 
 pub(super) fn edits_cross(draft: &mut Draft) {
@@ -36,24 +36,40 @@ pub(super) fn edits_cross(draft: &mut Draft) {
 }
 
 pub(super) fn shared_folder(draft: &mut Draft) {
+    beside_one_that_lags(draft, 8_000);
+}
+
+/// Nodes 0 and 1 share a folder. What node 2 has saved comes there by node 0, while node 1 does not hear of the catalog,
+/// from `lags_ms` on; then a person there goes back to what the file was before, or goes on from what it is, and node 0,
+/// which knows which it is, may be down, stand still, or not see it.
+pub(super) fn beside_one_that_lags(draft: &mut Draft, lags_ms: u64) {
     const A: &str = "album/a.jpg";
+    const KNOWS: usize = 0;
+    const LAGS: usize = 1;
     draft.nodes(3);
-    draft.plan.nodes[1].home = Some(0);
+    draft.plan.nodes[LAGS].home = Some(KNOWS);
     let first = draft.save(100, 2, A);
-    let at_ms = 8_000;
-    draft.spell(at_ms, 13_000, Spell::CatalogAway { node: Some(1) });
-    draft.save(at_ms + 1_000, 2, A);
-    let back_ms = at_ms + 5_000 + draft.chance(500);
+    let saved_ms = lags_ms + 500 + draft.chance(1_500);
+    let back_ms = saved_ms + 3_000 + draft.chance(2_500);
+    let heard_ms = back_ms + 2_500 + draft.chance(3_000);
+    draft.spell(lags_ms, heard_ms - lags_ms, Spell::CatalogAway { node: Some(LAGS) });
+    draft.save(saved_ms, 2, A);
     // The catalog goes for the other too, so that the lagging one may be the first that it is back for.
-    draft.spell(back_ms, 4_000, Spell::CatalogAway { node: None });
-    draft.deed(back_ms + 5, Deed::Save { node: 1, path: A.into(), content: first });
-    if let Some(crate::plan::Item { what: crate::plan::What::Spell { for_ms, .. }, .. }) =
-        draft.plan.items.iter_mut().find(|item| item.at_ms == at_ms)
-    {
-        *for_ms = back_ms + 4_000 - at_ms;
+    draft.spell(back_ms, heard_ms - back_ms, Spell::CatalogAway { node: None });
+    draft.spell(heard_ms, 10_000, Spell::CatalogAway { node: Some(KNOWS) });
+    match draft.random.permille(750) {
+        true => draft.deed(back_ms + 5, Deed::Save { node: LAGS, path: A.into(), content: first }),
+        false => _ = draft.save(back_ms + 5, LAGS, A),
     }
-    draft.spell(back_ms + 4_000, 10_000, Spell::CatalogAway { node: Some(0) });
-    draft.plan.calm_ms = back_ms + 24_000;
+    let gone_ms = back_ms - draft.chance(2_000);
+    let for_ms = heard_ms - gone_ms + draft.chance(10_000);
+    match draft.chance(4) {
+        0 => draft.crash(gone_ms, KNOWS, for_ms),
+        1 => draft.strike(gone_ms, Strike::Pause { node: KNOWS, for_ms }),
+        2 => draft.spell(gone_ms, for_ms, Spell::BlindWatcher { node: KNOWS }),
+        _ => {}
+    }
+    draft.plan.calm_ms = heard_ms + 20_000;
 }
 
 pub(super) fn two_files_one_name(draft: &mut Draft) {
