@@ -186,13 +186,14 @@ async fn main() {
     let (took, theirs) = (all[middle].seconds(), peers[middle]);
     println!(
         "claims/sqlite: ours {took:.2} s ({:.2} to {:.2}), peer {theirs:.2} s ({:.2} to {:.2}), ratio {:.2}, goal >={GOAL}; \
-         {:.2} s of the world's time, {:.2} s of one processor, {} items worked on twice",
+         {:.2} s of the world's time (ratio {:.2}), {:.2} s of one processor, {} items worked on twice",
         all[0].seconds(),
         all[all.len() - 1].seconds(),
         peers[0],
         peers[peers.len() - 1],
         theirs / took,
         all[middle].simulated_s,
+        theirs / all[middle].simulated_s,
         all[middle].processor_s,
         all.iter().map(|run| run.twice).sum::<usize>(),
     );

@@ -153,7 +153,8 @@ impl<S: Store> Engine<S> {
             return Ok(Source::Here(path, content));
         }
         let (live, key) = (self.live(), wanted.key());
-        let holders = self.holders(item, scope, wanted, &live)?;
+        let entries = self.entries(&item)?;
+        let holders = self.holders(item, &entries, scope, wanted, &live)?;
         let best = holders.into_iter().min_by_key(|(client, _)| {
             (self.tasks.fetches_from(client), std::cmp::Reverse(claims::rendezvous(client, &key)))
         });
@@ -161,7 +162,7 @@ impl<S: Store> Engine<S> {
             return Ok(Source::Member(client, content));
         }
         let since_ms = self.claiming.wanted_first_ms(scope);
-        if let Some(at_ms) = self.comes_nearer_until_ms(&self.entries(&item)?, wanted, since_ms) {
+        if let Some(at_ms) = self.comes_nearer_until_ms(&entries, wanted, since_ms) {
             return Ok(Source::Wait(at_ms));
         }
         // A member that just became live needs a moment to tell what it holds: nobody stakes before that.
@@ -202,15 +203,16 @@ impl<S: Store> Engine<S> {
     fn holders(
         &self,
         item: ItemId,
+        entries: &[OwnedEntry],
         scope: &Scope,
         wanted: &Content,
         live: &BTreeSet<ClientId>,
     ) -> Result<Vec<(ClientId, Content)>> {
+        let gives = |entry: &OwnedEntry| self.can_give(item, entry, wanted, live);
+        let mut holders: Vec<_> = entries.iter().filter_map(gives).collect();
         let others = self.claiming.wanted_with(scope).into_iter().filter(|other| *other != item);
-        let mut holders = Vec::new();
-        for from_item in [item].into_iter().chain(others.take(TWINS_MAX)) {
-            let entries = self.entries(&from_item)?;
-            holders.extend(entries.iter().filter_map(|entry| self.can_give(item, entry, wanted, live)));
+        for other in others.take(TWINS_MAX) {
+            holders.extend(self.entries(&other)?.iter().filter_map(gives));
         }
         Ok(holders)
     }
@@ -273,7 +275,7 @@ impl<S: Store> Engine<S> {
         let mut download = download.clone();
         let live = self.live();
         let scope = Scope::of(TaskKind::Download, &content);
-        let held_elsewhere = !self.holders(item, &scope, &content, &live)?.is_empty();
+        let held_elsewhere = !self.holders(item, &self.entries(&item)?, &scope, &content, &live)?.is_empty();
         if held_elsewhere || !self.wins(&item, TaskKind::Download, &content)? {
             self.withdraw_all_but(item, None)?;
             self.end(item);

@@ -10,6 +10,8 @@ use crate::ports::{Effect, Event, Outcome};
 use crate::store::{Store, Table};
 use crate::transaction::Transaction;
 use bincode::{Decode, Encode};
+use std::cell::RefCell;
+use std::sync::Arc;
 
 const META_FEED: &[u8] = b"feed";
 const PAGE_CHANGES: u32 = 512;
@@ -38,6 +40,8 @@ pub(super) struct Feed {
     away: bool,
     /// Something new was hinted at while a reading was under way.
     hinted: bool,
+    /// What the mirror has of the item that was asked for last: while an item is settled it is asked for many times.
+    last: RefCell<Option<(ItemId, Option<Arc<Mirrored>>)>>,
 }
 
 impl Feed {
@@ -163,8 +167,10 @@ impl<S: Store> Engine<S> {
 
     /// Takes what the feed shows of one item, up to this place.
     fn apply_news(&mut self, change: FeedChange, place: FeedPlace) -> Result<()> {
-        let known = self.change(&change.item())?;
-        if known.is_some_and(|known| is_older(&change, &known)) && !self.planted(Bug::RestoredCatalogWins) {
+        let known = self.mirrored(&change.item())?;
+        if known.is_some_and(|known| is_older(&change, &known.change))
+            && !self.planted(Bug::RestoredCatalogWins)
+        {
             self.shown_behind(change);
             return Ok(());
         }
@@ -188,7 +194,7 @@ impl<S: Store> Engine<S> {
         let before = self.mirrored(&item)?;
         let older =
             |before: &FeedChange| is_older(&change, before) && !self.planted(Bug::RestoredCatalogWins);
-        match before {
+        match before.as_deref() {
             Some(before) if before.change == change => {
                 self.place_found(before, place)?;
                 return Ok(false);
@@ -203,12 +209,13 @@ impl<S: Store> Engine<S> {
         if let FeedChange::Removed(record) = &change {
             if self.planted(Bug::DeletedComesBack) {
                 self.tx.remove(Table::Rows, item.0.to_vec());
+                self.feed.last.take();
                 self.queue.ready(item);
                 return Ok(true);
             }
             self.index_removal(record);
         }
-        self.save_mirrored(&item, &Mirrored { change: change.clone(), place, absorbed_date_ms: None })?;
+        self.save_mirrored(&item, Mirrored { change: change.clone(), place, absorbed_date_ms: None })?;
         self.speak_of_place(item)?;
         if let FeedChange::Row(row) = &change {
             // A file that is found at the row's path is this item's, unless the path is another's already.
@@ -223,16 +230,16 @@ impl<S: Store> Engine<S> {
         let item = row.item;
         self.speak_for(item)?;
         let change = FeedChange::Row(Box::new(row));
-        self.save_mirrored(&item, &Mirrored { change, place: None, absorbed_date_ms: None })
+        self.save_mirrored(&item, Mirrored { change, place: None, absorbed_date_ms: None })
     }
 
     /// The feed brings what we knew: now we know where it stands there.
-    fn place_found(&mut self, before: Mirrored, place: Option<FeedPlace>) -> Result<()> {
+    fn place_found(&mut self, before: &Mirrored, place: Option<FeedPlace>) -> Result<()> {
         if place.is_none() || before.place == place {
             return Ok(());
         }
         let item = before.change.item();
-        self.save_mirrored(&item, &Mirrored { place, ..before })?;
+        self.save_mirrored(&item, Mirrored { place, ..before.clone() })?;
         self.speak_of_place(item)
     }
 
@@ -241,34 +248,42 @@ impl<S: Store> Engine<S> {
         self.apply_answer(FeedChange::Row(Box::new(row)))
     }
 
-    pub(super) fn mirrored(&self, item: &ItemId) -> Result<Option<Mirrored>> {
-        match self.tx.get(Table::Rows, &item.0)? {
-            Some(bytes) => Ok(Some(codec::decode(&bytes)?)),
-            None => Ok(None),
+    pub(super) fn mirrored(&self, item: &ItemId) -> Result<Option<Arc<Mirrored>>> {
+        if let Some((last, mirrored)) = &*self.feed.last.borrow()
+            && last == item
+        {
+            return Ok(mirrored.clone());
         }
+        let mirrored = match self.tx.get(Table::Rows, &item.0)? {
+            Some(bytes) => Some(Arc::new(codec::decode(&bytes)?)),
+            None => None,
+        };
+        *self.feed.last.borrow_mut() = Some((*item, mirrored.clone()));
+        Ok(mirrored)
     }
 
-    pub(super) fn save_mirrored(&mut self, item: &ItemId, mirrored: &Mirrored) -> Result<()> {
-        self.tx.put(Table::Rows, item.0.to_vec(), codec::encode(mirrored)?);
+    pub(super) fn save_mirrored(&mut self, item: &ItemId, mirrored: Mirrored) -> Result<()> {
+        self.tx.put(Table::Rows, item.0.to_vec(), codec::encode(&mirrored)?);
+        self.feed.last = RefCell::new(Some((*item, Some(Arc::new(mirrored)))));
         Ok(())
     }
 
     pub(super) fn change(&self, item: &ItemId) -> Result<Option<FeedChange>> {
-        Ok(self.mirrored(item)?.map(|mirrored| mirrored.change))
+        Ok(self.mirrored(item)?.map(|mirrored| mirrored.change.clone()))
     }
 
     /// The item's row in the mirror.
     pub(super) fn row(&self, item: &ItemId) -> Result<Option<CatalogRow>> {
-        Ok(match self.change(item)? {
-            Some(FeedChange::Row(row)) => Some(*row),
+        Ok(match self.mirrored(item)?.as_deref() {
+            Some(Mirrored { change: FeedChange::Row(row), .. }) => Some((**row).clone()),
             _ => None,
         })
     }
 
     /// The record of the item's removal, if it was removed.
     pub(super) fn removal(&self, item: &ItemId) -> Result<Option<RemovalRecord>> {
-        Ok(match self.change(item)? {
-            Some(FeedChange::Removed(record)) => Some(record),
+        Ok(match self.mirrored(item)?.as_deref() {
+            Some(Mirrored { change: FeedChange::Removed(record), .. }) => Some(record.clone()),
             _ => None,
         })
     }

@@ -44,8 +44,11 @@ impl Ledgers {
     }
 }
 
-fn entry_key(item: &ItemId, owner: &ClientId) -> Vec<u8> {
-    [&item.0[..], &owner.0[..]].concat()
+fn entry_key(item: &ItemId, owner: &ClientId) -> [u8; 48] {
+    let mut key = [0; 48];
+    key[..16].copy_from_slice(&item.0);
+    key[16..].copy_from_slice(&owner.0);
+    key
 }
 
 /// All entries that stand for an item, ours included, with owner and stamp.
@@ -144,8 +147,7 @@ impl<S: Store> Engine<S> {
             }
             entries.push(OwnedEntry { item: *item, dot: Dot { client: owner, stamp }, entry });
         }
-        let with_entry = entries.iter().map(OwnedEntry::owner).collect();
-        entries.extend(self.entries_by_marks(item, &with_entry)?);
+        entries.extend(self.entries_by_marks(item, &entries)?);
         let own = self.own_entry(item)?;
         if !own.is_tombstone() {
             entries.push(OwnedEntry { item: *item, dot: self.own_dot(item)?, entry: own });
@@ -323,7 +325,7 @@ impl<S: Store> Engine<S> {
                 bytes = Entry { unknown: Vec::new(), ..Entry::decode(&bytes)? }.encode()?;
             }
             let kept = Kept { stamp, batch_first: batch.first, bytes };
-            self.tx.put(Table::Entries, key, codec::encode(&kept)?);
+            self.tx.put(Table::Entries, key.to_vec(), codec::encode(&kept)?);
             self.tx.put(Table::EntryOrder, stamp_key(&batch.owner, stamp), record.item.0.to_vec());
             self.count_in(&batch.owner, &record.item, stamp, &record.entry);
             if let Some(place) = entry.settled {
@@ -375,7 +377,7 @@ impl<S: Store> Engine<S> {
             let spoke = !Entry::decode(&old.bytes)?.is_tombstone();
             self.index_claims(owner, item, Some(&old.bytes), &[])?;
             self.prune(owner, item, old)?;
-            self.tx.remove(Table::Entries, key);
+            self.tx.remove(Table::Entries, key.to_vec());
             if spoke {
                 self.queue.ready(*item);
             }
@@ -390,7 +392,7 @@ impl<S: Store> Engine<S> {
             let old: Kept = codec::decode(&bytes)?;
             self.index_claims(owner, item, Some(&old.bytes), &[])?;
             self.prune(owner, item, old)?;
-            self.tx.remove(Table::Entries, key);
+            self.tx.remove(Table::Entries, key.to_vec());
         }
         Ok(())
     }

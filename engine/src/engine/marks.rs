@@ -19,7 +19,7 @@ use crate::ids::{ClientId, ItemId};
 use crate::planted::Bug;
 use crate::store::{Store, Table};
 use crate::transaction::Transaction;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The item under which a ledger keeps its mark.
 pub(super) const NIL: ItemId = ItemId([0; 16]);
@@ -117,9 +117,9 @@ impl<S: Store> Engine<S> {
 
     /// Our own entry where we have written none that stands: what our mark says of the item.
     pub(super) fn absorbed_entry(&self, item: &ItemId) -> Result<Option<Entry>> {
-        Ok(match self.mirrored(item)? {
+        Ok(match self.mirrored(item)?.as_deref() {
             Some(Mirrored { change: FeedChange::Row(row), absorbed_date_ms: Some(date_ms), .. }) => {
-                Some(as_the_catalog_has_it(&row, date_ms, Label::default()))
+                Some(as_the_catalog_has_it(row, *date_ms, Label::default()))
             }
             _ => None,
         })
@@ -132,25 +132,23 @@ impl<S: Store> Engine<S> {
             .zip(settled)
             .is_some_and(|(ours, settled)| ours.epoch == settled.epoch && settled.number <= ours.number);
         if let Some(mirrored) = self.mirrored(item)?.filter(|mirrored| mirrored.absorbed_date_ms.is_some()) {
-            self.save_mirrored(item, &Mirrored { absorbed_date_ms: None, ..mirrored })?;
+            self.save_mirrored(item, Mirrored { absorbed_date_ms: None, ..(*mirrored).clone() })?;
         }
         Ok(())
     }
 
-    /// What other members' marks say of an item for which they have no entry.
-    pub(super) fn entries_by_marks(
-        &self,
-        item: &ItemId,
-        with_entry: &BTreeSet<ClientId>,
-    ) -> Result<Vec<OwnedEntry>> {
+    /// What the marks of other members say of an item that have no entry for it.
+    pub(super) fn entries_by_marks(&self, item: &ItemId, entries: &[OwnedEntry]) -> Result<Vec<OwnedEntry>> {
         let others = || {
+            let has_entry = |owner: &ClientId| entries.iter().any(|entry| entry.owner() == *owner);
             let of = self.marks.of.iter();
-            of.filter(|(owner, _)| **owner != self.config.me && !with_entry.contains(owner))
+            of.filter(move |(owner, _)| **owner != self.config.me && !has_entry(owner))
         };
         if others().next().is_none() {
             return Ok(Vec::new());
         }
-        let Some(Mirrored { change: FeedChange::Row(row), place: Some(place), .. }) = self.mirrored(item)?
+        let mirrored = self.mirrored(item)?;
+        let Some(Mirrored { change: FeedChange::Row(row), place: Some(place), .. }) = mirrored.as_deref()
         else {
             return Ok(Vec::new());
         };
@@ -164,7 +162,7 @@ impl<S: Store> Engine<S> {
         let entry = |(owner, mark): (&ClientId, &Mark)| OwnedEntry {
             item: *item,
             dot: crate::clock::Dot { client: *owner, stamp: mark.stamp },
-            entry: as_the_catalog_has_it(&row, mark.label.wall_ms, mark.label),
+            entry: as_the_catalog_has_it(row, mark.label.wall_ms, mark.label),
         };
         Ok(others().filter(known).filter(|_| speaks).map(entry).collect())
     }
@@ -194,10 +192,10 @@ impl<S: Store> Engine<S> {
             return Ok(());
         }
         if owner == self.config.me {
-            let Some(mut mirrored) = self.mirrored(&item)? else { return Ok(()) };
+            let Some(mirrored) = self.mirrored(&item)? else { return Ok(()) };
             let held = entry.copy.and_then(|copy| copy.held);
-            mirrored.absorbed_date_ms = Some(held.map_or(0, |held| held.cached_date_ms));
-            self.save_mirrored(&item, &mirrored)?;
+            let absorbed_date_ms = Some(held.map_or(0, |held| held.cached_date_ms));
+            self.save_mirrored(&item, Mirrored { absorbed_date_ms, ..(*mirrored).clone() })?;
         }
         self.drop_absorbed(&owner, &item)
     }
@@ -263,7 +261,8 @@ impl<S: Store> Engine<S> {
         let ours = ours.filter(|place| place.epoch == epoch).map_or(0, |place| place.number);
         let mut least = end;
         for item in unsettled {
-            let Some(Mirrored { change: FeedChange::Row(_), place, .. }) = self.mirrored(&item)? else {
+            let mirrored = self.mirrored(&item)?;
+            let Some(Mirrored { change: FeedChange::Row(_), place, .. }) = mirrored.as_deref() else {
                 continue;
             };
             if !self.queue.resting().contains_key(&item) {
@@ -295,7 +294,8 @@ impl<S: Store> Engine<S> {
     /// tombstone in that entry's place would be forgotten, and leave the word to the mark.
     pub(super) fn mark_may_speak(&self, item: &ItemId) -> Result<bool> {
         let Some(mark) = self.marks.of.get(&self.config.me).map(|mark| mark.place) else { return Ok(false) };
-        let Some(Mirrored { change: FeedChange::Row(row), .. }) = self.mirrored(item)? else {
+        let mirrored = self.mirrored(item)?;
+        let Some(Mirrored { change: FeedChange::Row(row), .. }) = mirrored.as_deref() else {
             return Ok(false);
         };
         let begun = self.marks.begun.get(item).filter(|begun| begun.epoch == mark.epoch);

@@ -156,7 +156,7 @@ fn a_mark_absorbs_exactly_what_is_of_its_epoch_not_beyond_its_place_and_older_th
 
 /// Who is said to have the item in its cache, by its mark.
 fn by_marks(bench: &Bench, item: ItemId) -> Vec<ClientId> {
-    let entries = bench.engine.entries_by_marks(&item, &BTreeSet::new()).unwrap();
+    let entries = bench.engine.entries_by_marks(&item, &[]).unwrap();
     entries.iter().map(OwnedEntry::owner).collect()
 }
 
@@ -386,10 +386,10 @@ fn a_mark_moves_to_before_the_first_item_at_which_something_is_to_be_done() {
     bench.engine.brought(SECOND, place(4));
     assert_eq!(end(&mut bench), Some(4));
     let mirrored = bench.engine.mirrored(&SECOND).unwrap().unwrap();
-    bench.engine.save_mirrored(&SECOND, &Mirrored { place: None, ..mirrored.clone() }).unwrap();
+    bench.engine.save_mirrored(&SECOND, Mirrored { place: None, ..(*mirrored).clone() }).unwrap();
     assert_eq!(end(&mut bench), Some(20), "it changed after all that we have read");
     let elsewhere = Some(FeedPlace { epoch: other_epoch, number: 9 });
-    bench.engine.save_mirrored(&SECOND, &Mirrored { place: elsewhere, ..mirrored }).unwrap();
+    bench.engine.save_mirrored(&SECOND, Mirrored { place: elsewhere, ..(*mirrored).clone() }).unwrap();
     assert_eq!(end(&mut bench), Some(0), "it is of another epoch: nothing can be said");
     for n in 0..DEVIATING_MAX as u128 - 1 {
         mark(&mut bench, ItemId((n + 1).to_be_bytes()));
