@@ -6,7 +6,7 @@
 //! that we work on is judged before the next output: whoever wins there, the other breaks off.
 
 use super::claiming::Scope;
-use super::tasks::{DownloadStep, Job};
+use super::tasks::Job;
 use super::timers::Timers;
 use super::{Engine, Result, Waiter};
 use crate::claims::Lease;
@@ -267,6 +267,9 @@ impl<S: Store> Engine<S> {
         if judge && !late_renewal && !self.wins(&item, task, &content)? {
             return self.stop_task(item, Stop::Lost);
         }
+        if judge {
+            self.listen_on(item, task, &content)?;
+        }
         let Some(work) = self.claiming.work.get(&item) else { return Ok(()) };
         let renews = hung_renewal || work.is_moving(now.mono_ms, lease.0);
         let over = match by_wall_clock {
@@ -283,6 +286,17 @@ impl<S: Store> Engine<S> {
             if let Some(claim) = claim {
                 self.write_claim(item, claim)?;
             }
+        }
+        Ok(())
+    }
+
+    /// A rival was heard of while we listen, and we go first: it may have begun before it hears of us, and by a member in
+    /// between its word takes as long again as its claim took.
+    fn listen_on(&mut self, item: ItemId, task: TaskKind, content: &Content) -> Result<()> {
+        let listens = self.tasks.get(&item).is_some_and(|task| task.job.listens());
+        if listens && !self.rivals(&item, task, content)?.is_empty() {
+            let until_ms = self.now.mono_ms.saturating_add(self.config.listen_ms.saturating_mul(2));
+            self.tasks.set_until(&item, Some(until_ms));
         }
         Ok(())
     }
@@ -321,7 +335,7 @@ impl<S: Store> Engine<S> {
             return Ok(());
         }
         // A claim ahead of the slots, for which there was none in time, is no failure.
-        let begun = !matches!(&task.job, Job::Download(download) if download.step == DownloadStep::Listen);
+        let begun = !task.job.listens();
         match self.claiming.work.remove(&item).and_then(|work| work.stopping) {
             Some(Stop::StoodStill) if begun => {
                 self.end_badly(item, "it stood still for too long; leaving it to others for a while".into())

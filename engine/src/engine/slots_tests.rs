@@ -1,12 +1,14 @@
 //! What tasks take of what there is a limited number of, and what becomes of claims that are ahead of the slots.
 
 use super::*;
+use crate::batch::{Batch, Record};
 use crate::catalog::{ChainLink, Revision};
 use crate::claims;
 use crate::clock::{Dot, Incarnation, Stamp};
 use crate::content::Md5;
 use crate::engine::tasks::{Download, DownloadStep};
-use crate::engine::tests::{Bare, Bench, ME, OTHER, row_of};
+use crate::engine::tests::{Bare, Bench, ME, NoKeys, OTHER, row_of};
+use crate::entry::Entry;
 use crate::ids::ObjectId;
 use crate::paths::MediaPath;
 use crate::ports::{Effect, EffectId, Input, Outcome, Output};
@@ -198,6 +200,34 @@ fn small_contents_are_claimed_at_once_whatever_the_slots_and_fetched_sixteen_a_s
         ours,
         "what the other comes first for is left to it while our slots are full"
     );
+}
+
+/// The other says that it claims our item's content too, under the epoch of ours.
+fn other_claims(bench: &mut Bench, item: ItemId) {
+    let claims = bench.engine.own_entry(&item).unwrap().claims;
+    let entry = Entry { claims, ..Entry::default() }.encode().unwrap();
+    let record = Record { item, entry };
+    let batch = Batch::sign(OTHER, Incarnation(1), 1, vec![record], &NoKeys).unwrap();
+    bench.engine.keep(&batch).unwrap();
+}
+
+#[test]
+fn who_goes_first_and_hears_of_another_listens_on_until_the_word_that_it_has_begun_would_be_here() {
+    // Of one content only: for which we rank first.
+    let n = (1..=9).find(|n| claims::turn(&ME, &[OTHER], &content(*n, 20_000).key()) == 0).unwrap();
+    for (size, heard) in [(20_000, false), (20_000, true), (100 * MIB, true)] {
+        let mut bench = new_items(0, 0);
+        bench.engine.apply_row(row_of(item(n), "a.jpg", content(n, size), stamp(n))).unwrap();
+        until(&mut bench, 100_050);
+        assert_eq!((bench.engine.own_entry(&item(n)).unwrap().claims.len(), gets(&bench).len()), (1, 0));
+        if heard {
+            other_claims(&mut bench, item(n));
+        }
+        until(&mut bench, 100_200);
+        assert_eq!(gets(&bench).len(), usize::from(!heard), "a listening takes 100 ms");
+        until(&mut bench, 100_300);
+        assert_eq!(gets(&bench).len(), 1);
+    }
 }
 
 #[test]

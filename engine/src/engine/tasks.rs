@@ -130,9 +130,18 @@ impl Job {
         }
     }
 
+    /// Whether its claim is staked, and nothing has begun.
+    pub(super) fn listens(&self) -> bool {
+        match self {
+            Job::Download(download) => download.step == DownloadStep::Listen,
+            Job::Upload(upload) => upload.step == UploadStep::Listen,
+            _ => false,
+        }
+    }
+
     /// Whether this is the claim of a small content, which is staked before there is a slot to fetch it.
     fn is_ahead(&self, content: &Content) -> bool {
-        matches!(self, Job::Download(download) if download.step == DownloadStep::Listen) && is_small(content)
+        matches!(self, Job::Download(_)) && self.listens() && is_small(content)
     }
 
     /// What it takes, or a share of it, of a limited number of.
