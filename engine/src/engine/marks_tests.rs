@@ -423,3 +423,32 @@ fn a_mark_says_nothing_before_both_the_catalog_and_the_folder_are_known() {
         assert_eq!(our_mark(&bench).is_some(), scanned && read_feed, "{scanned} {read_feed}");
     }
 }
+
+/// A page of the feed that began at a place has brought the item: our mark stops there, and where it stands at that very
+/// place it has passed nothing of the page.
+#[test]
+fn our_mark_may_speak_for_an_item_only_where_it_has_passed_the_beginning_of_the_page_that_brought_it() {
+    let mut bench = in_step();
+    bench.pass(10_000);
+    assert_eq!(our_mark(&bench), Some(place(5)));
+    let elsewhere = |number| FeedPlace { epoch: CatalogEpoch { number: 1, id: [9; 16] }, number };
+    for (begun, speaks) in [
+        (None, true),
+        (Some(place(4)), true),
+        (Some(place(5)), false),
+        (Some(place(6)), false),
+        // A place of another epoch says nothing of where the mark is.
+        (Some(elsewhere(4)), true),
+        (Some(elsewhere(5)), true),
+        (Some(elsewhere(6)), true),
+    ] {
+        bench.engine.marks.begun = begun.map(|begun| (ITEM, begun)).into_iter().collect();
+        assert_eq!(bench.engine.mark_may_speak(&ITEM).unwrap(), speaks, "{begun:?}");
+    }
+    bench.engine.marks.begun.clear();
+    for item in [NIL, ItemId([99; 16])] {
+        assert!(!bench.engine.mark_may_speak(&item).unwrap(), "it has no row");
+    }
+    bench.engine.marks.of.clear();
+    assert!(!bench.engine.mark_may_speak(&ITEM).unwrap(), "there is no mark");
+}

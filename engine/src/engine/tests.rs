@@ -1,6 +1,7 @@
 //! Single inputs at one engine: what is too small or too odd for a whole simulated world.
 
 mod folder;
+mod gates;
 
 use super::tasks::Job;
 use super::{BrakeLimits, Config, Engine};

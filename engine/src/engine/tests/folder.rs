@@ -5,13 +5,13 @@ use crate::catalog::{ChainLink, RemovalRecord};
 use crate::entry::{Copy, Held};
 use crate::ports::EffectId;
 
-const KEPT: ItemId = ItemId([4; 16]);
+pub(super) const KEPT: ItemId = ItemId([4; 16]);
 const WANTED: ItemId = ItemId([5; 16]);
 const NEXT: ItemId = ItemId([6; 16]);
 
 /// A folder in which everything that there is was seen.
 #[derive(Debug)]
-struct Clear(&'static [&'static str]);
+pub(super) struct Clear(pub(super) &'static [&'static str]);
 
 impl Coverage for Clear {
     fn presence(&self, path: &MediaPath) -> Presence {
@@ -22,16 +22,16 @@ impl Coverage for Clear {
     }
 }
 
-fn content(number: u8) -> Content {
+pub(super) fn content(number: u8) -> Content {
     Content { md5: Md5([number; 16]), size: 4, blake3: Some(Blake3([number; 32])) }
 }
 
-fn file(number: u8, file_id: u64) -> Seen {
+pub(super) fn file(number: u8, file_id: u64) -> Seen {
     let stat = FileStat { size: 4, mtime_ns: file_id as i64, ctime_ns: file_id as i64, file_id };
     Seen::File { content: content(number), stat }
 }
 
-fn row(item: ItemId, path: &str, number: u8) -> CatalogRow {
+pub(super) fn row(item: ItemId, path: &str, number: u8) -> CatalogRow {
     let stamp = Stamp { incarnation: Incarnation(1), counter: item.0[0].into() };
     row_of(item, path, content(number), stamp)
 }
@@ -43,7 +43,7 @@ fn removed(row: &CatalogRow) -> FeedChange {
 
 impl Bench {
     /// The newest effect that is not answered yet, if it is of this kind.
-    fn ordered(&mut self, kind: impl Fn(&Effect) -> bool) -> Option<EffectId> {
+    pub(super) fn ordered(&mut self, kind: impl Fn(&Effect) -> bool) -> Option<EffectId> {
         let is = |output: &Output| matches!(output, Output::Effect(_, effect) if kind(effect));
         let at = self.outputs.iter().rposition(is)?;
         match self.outputs.remove(at) {
