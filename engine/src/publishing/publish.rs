@@ -98,6 +98,9 @@ impl Publish {
                 Renamed::Done => {
                     if !steps.planted(Bug::FolderNotSynced) {
                         steps.sync_folder(&place, "placed durably")?;
+                        // A partial's name that a power cut brings back may be the only one that is left of a file
+                        // by the next start, when programs of persons have it open.
+                        steps.sync_folder(&partial, "no partial durably")?;
                     }
                     return Ok(Published::Placed { stat: stat_of_ours(steps, &self.path, &before)? });
                 }
