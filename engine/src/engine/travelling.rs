@@ -333,7 +333,11 @@ impl<S: Store> Engine<S> {
 
     /// The same, and the content is no member's copy of it.
     pub(super) fn is_a_stranger(&self, item: &ItemId, content: &Content) -> Result<bool> {
-        let holds = |copy: &Copy| copy.line.iter().any(|step| step.content.same_as(content));
+        // Once its holder has committed it, it is no step any more but the base, of a row that is not known here yet.
+        let holds = |copy: &Copy| {
+            let steps = copy.line.iter().chain(&copy.base).map(|step| step.content);
+            steps.chain(copy.held.as_ref().map(|held| held.content)).any(|known| known.same_as(content))
+        };
         Ok(self.is_of_nobody(item)?
             && !self.entries(item)?.iter().any(|entry| entry.entry.copy.as_ref().is_some_and(holds)))
     }
