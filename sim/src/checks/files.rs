@@ -8,9 +8,9 @@ use tcat_engine::ids::ItemId;
 use tcat_engine::paths::MediaPath;
 use tcat_engine::ports::{Effect, Outcome};
 
-/// What was in the places of an effect before it.
+/// What was in the places of an effect before it, and whether what is to be trashed was one copy of several.
 #[derive(Clone, Debug, Default)]
-pub struct Before(Vec<(MediaPath, Option<Content>)>);
+pub struct Before(Vec<(MediaPath, Option<Content>)>, bool);
 
 impl Before {
     /// What was in the place with which the effect begins.
@@ -29,13 +29,15 @@ impl World {
             _ => vec![],
         };
         let folder = self.folder(n);
-        Before(paths.into_iter().map(|path| (path.clone(), folder.content_at(path))).collect())
+        let was_copy = matches!(effect, Effect::Trash { path, content } if self.is_copy(n, path, content));
+        Before(paths.into_iter().map(|path| (path.clone(), folder.content_at(path))).collect(), was_copy)
     }
 
     /// A folder effect was done.
     pub(crate) fn check_files(&mut self, n: usize, effect: &Effect, before: Before, outcome: &Outcome) {
         let done = matches!(outcome, Outcome::Done { .. } | Outcome::Edited { .. });
-        let found_there = before.0.first().and_then(|(_, content)| *content).filter(|_| done);
+        let found_there = before.first().filter(|_| done);
+        let was_copy = before.1;
         for content in before.0.into_iter().filter_map(|(_, content)| content) {
             self.check_found(&content, &[n]);
         }
@@ -57,7 +59,7 @@ impl World {
                     found(now_ms, &[n], &[item], text)
                 });
             }
-            Effect::Trash { path, content } if done => self.check_trashed(n, path, content),
+            Effect::Trash { path, content } if done => self.check_trashed(n, path, content, was_copy),
             _ => {}
         }
     }
@@ -95,22 +97,31 @@ impl World {
 
     /// A removal is what takes a content out of the library. A file whose content stays there under another name, on
     /// this disk or in the catalog, is one copy too many of it: its way into trash removes nothing.
-    fn check_trashed(&mut self, n: usize, path: &MediaPath, content: &Content) {
+    ///
+    /// Whether it was one copy of several is seen when the effect begins, and again when it is over. While it goes on, a
+    /// person may save over the other copy. He gives that content up himself then, as if he had done it a moment after;
+    /// nothing could have told the node before, and the trash keeps the content all the same, which S8 looks for.
+    fn check_trashed(&mut self, n: usize, path: &MediaPath, content: &Content, was_copy: bool) {
         let gone = |contents: &Vec<Content>| contents.iter().any(|gone| gone.same_as(content));
-        let stays = |at: &MediaPath, holds: &Content| at != path && holds.same_as(content);
-        let is_copy = self.folder(n).contents().into_iter().any(|(at, holds)| stays(at, holds))
-            || self
-                .catalog
-                .rows()
-                .any(|row| row.state == RowState::Active && stays(&row.cache_path, &row.content));
         // A world without a plan removes items behind the witness's back.
         let removed = self.truth.removed.values().chain(self.truth.asked.values());
+        let is_copy = was_copy || self.is_copy(n, path, content);
         let traced = !self.planned || is_copy || removed.into_iter().any(gone);
         let now_ms = self.now_ms();
         self.book.check(Invariant::S10, traced, || {
             let text = format!("node {} moved {path} to trash, which nobody has removed", n + 1);
             found(now_ms, &[n], &[], text)
         });
+    }
+
+    /// Whether a content is in a node's folder, or as an item in the catalog, under another path.
+    fn is_copy(&self, n: usize, path: &MediaPath, content: &Content) -> bool {
+        let stays = |at: &MediaPath, holds: &Content| at != path && holds.same_as(content);
+        self.folder(n).contents().into_iter().any(|(at, holds)| stays(at, holds))
+            || self
+                .catalog
+                .rows()
+                .any(|row| row.state == RowState::Active && stays(&row.cache_path, &row.content))
     }
 
     /// A content that a person may have saved is found: in a folder, in a trash, or as an object.
