@@ -24,11 +24,13 @@ impl World {
             path = twin;
         }
         let overwritten = self.folder(n).content_at(&path);
+        // Who saves what stands there already says nothing new, but if it stands there because he went back to it.
+        let goes_back = overwritten.is_some_and(|was| was != content) || self.has_gone_back(n, &content);
         self.forget_saved(n, overwritten);
         self.home(n).save(path.clone(), content);
         self.truth.overwritten.extend(overwritten);
         self.truth.overwritten.remove(&content);
-        if overwritten.is_some() && self.truth.saved.contains(&content) {
+        if goes_back && self.truth.saved.contains(&content) {
             self.truth.again.push((n, content));
         }
         self.saved.push((n, content));
@@ -36,6 +38,12 @@ impl World {
         self.saves += 1;
         self.note(n, "save", || format!("{path} {content:?}"));
         self.watcher_sees(n, vec![path]);
+    }
+
+    /// Whether a person at this folder went back to a content, and no step was entered for it since.
+    fn has_gone_back(&self, n: usize, content: &Content) -> bool {
+        let home = self.nodes[n].home;
+        self.truth.again.iter().any(|(at, again)| self.nodes[*at].home == home && again == content)
     }
 
     /// A person at this folder has given a content up.
