@@ -28,6 +28,7 @@ mod leases;
 mod ledgers;
 mod liveness;
 mod marks;
+mod newcomers;
 mod observe;
 mod placing;
 mod probe;

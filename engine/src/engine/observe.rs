@@ -10,7 +10,7 @@ use super::{Engine, Result};
 use crate::catalog::FeedChange;
 use crate::codec;
 use crate::content::Content;
-use crate::entry::{Copy, Entry, Held};
+use crate::entry::{Copy, Held};
 use crate::ids::ItemId;
 use crate::observation::{Coverage, FileStat, Observation, Presence, Seen};
 use crate::paths::{FoldedPath, MediaPath};
@@ -427,7 +427,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// Whether the item's file is at this path, as far as we know.
-    fn holds_at(&self, tracked: &Tracked) -> Result<bool> {
+    pub(super) fn holds_at(&self, tracked: &Tracked) -> Result<bool> {
         let held = self.own_entry(&tracked.item)?.copy.and_then(|copy| copy.held);
         Ok(held.is_some_and(|held| held.path == tracked.path))
     }
@@ -458,36 +458,6 @@ impl<S: Store> Engine<S> {
     pub(super) fn is_suspect(&self, item: &ItemId, copy: Option<&Copy>) -> Result<bool> {
         let Some(held) = copy.and_then(|copy| copy.held.as_ref()) else { return Ok(false) };
         Ok(self.tracked(&held.path)?.is_some_and(|tracked| tracked.item == *item && tracked.suspect))
-    }
-
-    /// A file that belongs to no item yet: it gets the id under which it will be imported. Where an item's file has been
-    /// placed at another spelling of its name since it was seen, that keeps the path, and another look tells what this is.
-    pub(super) fn saw_new_file(&mut self, path: MediaPath, content: Content, stat: FileStat) -> Result<()> {
-        if self.tracked(&path)?.map(|tracked| self.holds_at(&tracked)).transpose()? == Some(true) {
-            self.watch.look_again(path, self.now.mono_ms);
-            return Ok(());
-        }
-        let dot = codec::encode(&self.next_dot())?;
-        let item = ItemId::derive("tcat 1 import", &[&dot]);
-        self.note_found(item);
-        self.begin_item(item, path, content, stat)
-    }
-
-    /// Begins an item of our own with this file.
-    pub(super) fn begin_item(
-        &mut self,
-        item: ItemId,
-        path: MediaPath,
-        content: Content,
-        stat: FileStat,
-    ) -> Result<()> {
-        let mut copy = Copy::default();
-        self.extend_line(&item, &mut copy, &content)?;
-        copy.held = Some(Held { content, path: path.clone(), cached_date_ms: self.now.wall_ms });
-        self.stage(item, Entry { copy: Some(copy), ..Entry::default() });
-        self.track(&Tracked::new(item, path, stat))?;
-        self.queue.ready(item);
-        Ok(())
     }
 
     /// A look, begun at this time, that did not find a tracked file. A full scan that began a quiet time after another

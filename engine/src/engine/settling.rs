@@ -438,7 +438,7 @@ impl<S: Store> Engine<S> {
         Ok(false)
     }
 
-    fn settled(&mut self, item: ItemId) -> Result<()> {
+    pub(super) fn settled(&mut self, item: ItemId) -> Result<()> {
         self.queue.forget(&item);
         self.unanswered.forget(&item);
         self.doubts.forget(&item);
@@ -503,7 +503,7 @@ impl<S: Store> Engine<S> {
         self.stage(item, entry);
     }
 
-    fn drop_copy(&mut self, item: ItemId, entry: Entry, path: Option<MediaPath>) -> Result<()> {
+    pub(super) fn drop_copy(&mut self, item: ItemId, entry: Entry, path: Option<MediaPath>) -> Result<()> {
         let held = entry.copy.as_ref().and_then(|copy| copy.held.as_ref()).map(|held| held.path.clone());
         for path in held.into_iter().chain(path) {
             self.untrack(&item, &path)?;
@@ -513,15 +513,6 @@ impl<S: Store> Engine<S> {
         }
         self.forget_rename(&item)?;
         Ok(())
-    }
-
-    /// The file of a removed item that holds something nobody has: it goes on as an item of its own.
-    fn become_new_item(&mut self, item: ItemId, entry: Entry) -> Result<()> {
-        let Some(held) = entry.copy.as_ref().and_then(|copy| copy.held.clone()) else { return Ok(()) };
-        let stat = self.tracked(&held.path)?.map(|tracked| tracked.stat).unwrap_or_default();
-        self.drop_copy(item, entry, None)?;
-        self.settled(item)?;
-        self.saw_new_file(held.path, held.content, stat)
     }
 
     fn put_in_place(&mut self, item: ItemId, entry: &Entry, to: MediaPath) -> Result<()> {
