@@ -391,6 +391,7 @@ impl<S: Store> Engine<S> {
         self.still_there(&item)?;
         let mut entry = self.own_entry(&item)?;
         let mut copy = entry.copy.clone().unwrap_or_default();
+        self.take_as_placed(&item, &mut copy, &path, &content)?;
         let same = copy.held.as_ref().is_some_and(|held| held.content.same_as(&content) && held.path == path);
         if same && tracked.stat == stat {
             return Ok(());

@@ -327,7 +327,7 @@ impl<S: Store> Engine<S> {
             return Ok(());
         }
         if matches!(outcome, Outcome::Failed(_) | Outcome::NoRoom(_)) {
-            self.folder_step_failed(item, &job);
+            self.folder_step_failed(item, &job, &content);
         }
         match outcome {
             Outcome::Failed(why) => return self.step_failed(item, &job, why),
