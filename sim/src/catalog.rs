@@ -417,13 +417,15 @@ impl Catalog {
     }
 
     /// Somebody is about to ask for this commit, whether it arrives or not. A save has one name, so it is never asked for
-    /// under two. Only those who share a folder both see a save that is made in it, and name it before either has heard of
-    /// the other's name; then either may be asked for, by those who took the edit from the one or the other, and each of
-    /// `sharing` has one name for it. That at most one of them is entered is checked where steps are.
-    pub fn asked(&mut self, commit: &Commit, sharing: &BTreeSet<ClientId>) {
+    /// under two, but where more than one node names it, or what looks the same, before it has heard of the other's name:
+    /// then either may be asked for, by those who took the edit from the one or the other, and each of these has one name
+    /// for it. That at most one of them is entered is checked where steps are. So it is with those who share a folder:
+    /// all of them see a save that is made in it. And so it is with a content to whose files persons have given other
+    /// names (`names_it` says of both): two persons at two nodes who each give a copy of it to an item make an edit each.
+    pub fn asked(&mut self, commit: &Commit, names_it: impl Fn(&ClientId, &Content) -> bool) {
         for link in &commit.line {
             let client = link.revision.0.client;
-            let key = (commit.item, link.content, sharing.get(&client).copied());
+            let key = (commit.item, link.content, names_it(&client, &link.content).then_some(client));
             let first = *self.past.asked.entry(key).or_insert(link.revision);
             if first != link.revision {
                 let text = format!("S5: {:?} is asked for as {first:?} and as {link:?}", commit.item);

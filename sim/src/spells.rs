@@ -5,6 +5,7 @@ use crate::plan::{Mishap, Site, Spell, Strike};
 use crate::random::Stream;
 use crate::store::Ending;
 use crate::world::{Happening, Weather, World};
+use std::collections::BTreeSet;
 use tcat_engine::ports::{Effect, Input, Outcome};
 
 /// What becomes of a message.
@@ -277,8 +278,10 @@ impl World {
         let faults = self.faults;
         let site = site(effect);
         if let Effect::Commit(commit) = effect {
-            let sharing = (0..self.len()).filter(|n| self.shares_home(*n)).map(|n| self.id(n)).collect();
-            self.catalog.asked(commit, &sharing);
+            let shares = (0..self.len()).filter(|n| self.shares_home(*n)).map(|n| self.id(n));
+            let (sharing, moved): (BTreeSet<_>, _) = (shares.collect(), &self.truth.moved);
+            let names_it = |client: &_, content: &_| sharing.contains(client) || moved.contains(content);
+            self.catalog.asked(commit, names_it);
         }
         let random = self.streams.of(Stream::Fault, n);
         if faults.failed_permille > 0 && random.permille(faults.failed_permille) {
