@@ -8,6 +8,9 @@
 //! what nobody saved is not the machines' doing.
 //! Not here: symbolic links, folders that persons rename, and rights.
 
+mod names;
+
+use names::Names;
 use std::collections::{BTreeMap, BTreeSet};
 use tcat_engine::content::{Blake3, Content, Md5};
 use tcat_engine::observation::FileStat;
@@ -68,24 +71,13 @@ struct Name {
     file: FileId,
 }
 
-/// A change of names that a crash may lose.
-#[derive(Clone, Debug, Default)]
-struct Change {
-    /// Names that come to be, all at once.
-    link: Vec<(String, Name)>,
-    /// A name that goes, at the earliest together with those.
-    unlink: Option<String>,
-    link_durable: bool,
-}
-
 /// The model.
 #[derive(Clone, Debug)]
 pub struct FileSystem {
     abilities: Abilities,
     files: Vec<File>,
     names: BTreeMap<String, Name>,
-    durable: BTreeMap<String, Name>,
-    pending: Vec<Change>,
+    kept: Names,
     folders: BTreeSet<String>,
     now_ns: i64,
     fault: Option<(u64, Fault)>,
@@ -103,8 +95,7 @@ impl FileSystem {
             abilities,
             files: Vec::new(),
             names: BTreeMap::new(),
-            durable: BTreeMap::new(),
-            pending: Vec::new(),
+            kept: Names::default(),
             folders: ["media", "temp", "trash"].map(str::to_owned).into(),
             now_ns: 0,
             fault: None,
@@ -194,7 +185,7 @@ impl FileSystem {
                     return Ok(Answer::Missing);
                 }
                 self.changes += 1;
-                self.pending.push(Change { unlink: Some(key), ..Change::default() });
+                self.kept.change(Vec::new(), Some(key));
                 Ok(Answer::Done)
             }
         }
@@ -220,7 +211,7 @@ impl FileSystem {
         self.names.remove(&key);
         self.names.insert(to_key.clone(), name.clone());
         self.files[file.0].ctime_ns = self.tick();
-        self.pending.push(Change { link: vec![(to_key, name)], unlink: Some(key), ..Change::default() });
+        self.kept.change(vec![(to_key, name)], Some(key));
         Ok(Answer::Done)
     }
 
@@ -244,7 +235,7 @@ impl FileSystem {
             self.files[name.file.0].ctime_ns = now_ns;
             self.names.insert(key.clone(), name.clone());
         }
-        self.pending.push(Change { link, ..Change::default() });
+        self.kept.change(link, None);
         Ok(Answer::Done)
     }
 
@@ -272,61 +263,14 @@ impl FileSystem {
 
     /// Of the folder of a place.
     fn make_names_durable(&mut self, place: &Place) {
-        self.changes += u64::from(!self.pending.is_empty());
+        self.changes += u64::from(self.kept.has_pending());
         let key = self.key(place);
-        let here = folder_of(&key);
-        let is_here = |key_there: &String| folder_of(key_there) == here;
-        let unlinks_here = |change: &Change| change.unlink.as_ref().is_some_and(is_here);
-        let links_here = |change: &Change| change.link.iter().any(|(key, _)| is_here(key));
-        // Changes of temporary names, which nobody syncs, come before it in a long run.
-        let first = self.pending.iter().position(|change| unlinks_here(change) || links_here(change));
-        let Some(first) = first else { return };
-        for mut change in self.pending.split_off(first) {
-            let unlinked_here = unlinks_here(&change);
-            let linked_here = links_here(&change);
-            if linked_here || unlinked_here {
-                self.make_link_durable(&mut change);
-            }
-            match change.unlink.take_if(|_| unlinked_here) {
-                Some(key) => drop(self.durable.remove(&key)),
-                None if change.unlink.is_some() || !change.link_durable => self.pending.push(change),
-                None => {}
-            }
-        }
-    }
-
-    fn make_link_durable(&mut self, change: &mut Change) {
-        if change.link_durable {
-            return;
-        }
-        change.link_durable = true;
-        for (key, name) in &change.link {
-            // What was to become of this very name before is superseded.
-            for earlier in &mut self.pending {
-                earlier.unlink.take_if(|unlink| unlink == key);
-                earlier.link.retain(|(linked, _)| linked != key);
-            }
-            self.durable.insert(key.clone(), name.clone());
-        }
+        self.kept.sync_folder_of(&key);
     }
 
     /// The machine loses its power: of what is not durable, `choose` says what is kept, as a number below its argument.
     pub fn crash(&mut self, choose: &mut dyn FnMut(usize) -> usize) {
-        for mut change in std::mem::take(&mut self.pending) {
-            let can_split = !change.link.is_empty() && change.unlink.is_some() && !change.link_durable;
-            let kept = match () {
-                () if can_split => choose(3),
-                () if change.link_durable => 1 + choose(2),
-                () => 2 * choose(2),
-            };
-            if kept >= 1 {
-                self.make_link_durable(&mut change);
-            }
-            if let (2, Some(key)) = (kept, &change.unlink) {
-                self.durable.remove(key);
-            }
-        }
-        self.names = self.durable.clone();
+        self.names = self.kept.crash(choose);
         let used: BTreeSet<FileId> = self.names.values().map(|name| name.file).collect();
         for id in used {
             let file = &mut self.files[id.0];
@@ -504,7 +448,7 @@ impl FileSystem {
     fn link(&mut self, place: &Place, file: FileId, durably: bool) {
         let (key, name) = (self.key(place), Name { place: place.clone(), file });
         self.names.insert(key.clone(), name.clone());
-        self.pending.push(Change { link: vec![(key, name)], ..Change::default() });
+        self.kept.change(vec![(key, name)], None);
         if durably {
             self.make_names_durable(place);
         }
@@ -513,7 +457,7 @@ impl FileSystem {
     fn forget(&mut self, place: &Place) {
         let key = self.key(place);
         self.names.remove(&key);
-        self.pending.push(Change { unlink: Some(key), ..Change::default() });
+        self.kept.change(Vec::new(), Some(key));
         self.make_names_durable(place);
     }
 
@@ -577,10 +521,6 @@ impl FileSystem {
         };
         if self.abilities.ignores_case { fold(&text) } else { text }
     }
-}
-
-fn folder_of(key: &str) -> &str {
-    key.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 fn content_of(data: &Data) -> Content {
