@@ -449,7 +449,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// The same, if this was the path that was in doubt.
-    fn is_known_at(&mut self, item: &ItemId, path: &MediaPath) {
+    pub(super) fn is_known_at(&mut self, item: &ItemId, path: &MediaPath) {
         if self.watch.unknown.get(item) == Some(path) {
             self.is_known_again(item);
         }
@@ -471,7 +471,7 @@ impl<S: Store> Engine<S> {
         let mut entry = self.own_entry(&item)?;
         let holds = entry.copy.as_ref().and_then(|copy| copy.held.as_ref());
         if holds.is_none_or(|held| held.path != tracked.path) {
-            self.is_known_at(&item, &tracked.path);
+            self.nothing_there(&item, &tracked.path);
             return Ok(());
         }
         let first_ms = *self.watch.missed_ms.entry(item).or_insert(self.now.mono_ms);

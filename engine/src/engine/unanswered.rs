@@ -97,6 +97,16 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
+    /// A look that is later than all our effects there has found nothing at a path where the item's file is not by our
+    /// entry either. No verdict may ever come that looks there first: two items that are to get each other's paths would
+    /// wait for each other for ever.
+    pub(super) fn nothing_there(&mut self, item: &ItemId, path: &MediaPath) {
+        self.is_known_at(item, path);
+        if self.unanswered.paths.get(item).is_some_and(|place| place.folded() == path.folded()) {
+            self.unanswered.forget(item);
+        }
+    }
+
     /// Whether a file of the item may be at a path, though our entry has none there.
     pub(super) fn may_be_here(&self, item: &ItemId, path: &MediaPath) -> bool {
         let here = |place: &MediaPath| place.folded() == path.folded();
