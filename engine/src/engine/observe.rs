@@ -7,7 +7,7 @@ use super::brake::ChangeKind;
 use super::feed::is_kept;
 use super::twins::Twins;
 use super::{Engine, Result};
-use crate::catalog::FeedChange;
+use crate::catalog::{FeedChange, RowState};
 use crate::codec;
 use crate::content::Content;
 use crate::entry::{Copy, Held};
@@ -498,8 +498,8 @@ impl<S: Store> Engine<S> {
         self.stage(item, entry);
         self.queue.set_lost(item);
         self.queue.ready(item);
-        if self.row(&item)?.is_none() {
-            self.look_at_twins(&tracked.path); // nothing brings this one back
+        if self.row(&item)?.is_none_or(|row| row.state != RowState::Active) {
+            self.look_at_twins(&tracked.path); // no object brings this one back
         }
         Ok(())
     }
