@@ -313,7 +313,11 @@ impl<S: Store> Engine<S> {
                     // What was a folder is gone, and all that was below it: only a full scan tells of each.
                     self.watch.want_scan(self.now.mono_ms);
                 }
-                (Seen::Absent, _) => self.renames.went_away(&path),
+                (Seen::Absent, tracked) => {
+                    // Another spelling of the item's name: whatever was there keeps nobody from judging its file.
+                    tracked.iter().for_each(|tracked| self.is_known_at(&tracked.item, &path));
+                    self.renames.went_away(&path);
+                }
             }
         }
         Ok(())

@@ -62,10 +62,11 @@ impl<S: Store> Engine<S> {
             return Ok(false);
         }
         let Some(path) = self.unanswered.paths.remove(&item) else { return Ok(false) };
-        if self.tracked(&path)?.is_none_or(|tracked| tracked.item != item) {
+        // As it is spelled now: an effect that was done since may have changed that.
+        let Some(tracked) = self.tracked(&path)?.filter(|tracked| tracked.item == item) else {
             return Ok(false);
-        }
-        self.watch.doubt(item, path, self.now.mono_ms);
+        };
+        self.watch.doubt(item, tracked.path, self.now.mono_ms);
         self.wait(item, Reason::FileUnknown);
         Ok(true)
     }
