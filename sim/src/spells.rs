@@ -143,6 +143,7 @@ impl World {
                 let (id_a, id_b) = (self.id(a), self.id(b));
                 self.tell(a, Input::Disconnected(id_b));
                 self.tell(b, Input::Disconnected(id_a));
+                let for_ms = for_ms.min(self.calm_at_ms.saturating_sub(self.now_ms()));
                 self.later(for_ms, Happening::Meet { a, b });
             }
             Strike::BackUpCatalog
