@@ -6,7 +6,7 @@ use super::{Invariant, found};
 use crate::plan::{Deed, Spell, Strike, What};
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
-use tcat_engine::catalog::RowState;
+use tcat_engine::catalog::{CatalogRow, RowState};
 use tcat_engine::content::Content;
 use tcat_engine::entry::{Entry, OwnedEntry, TaskKind};
 use tcat_engine::ids::ItemId;
@@ -286,13 +286,24 @@ impl World {
         }
     }
 
-    /// Where a person went back to an old content of a file: it stands there, and he is asked what he wants.
+    /// Where a person went back to an old content of a file: it stands there, and he is asked what he wants. He did so by
+    /// saving it again; or by giving a file that has it another's name. A rename alone says no such thing (each item could
+    /// keep its file), so there it counts only where the node is asking, and the content is an old one of that very item.
     pub(crate) fn went_back(&self, n: usize) -> BTreeSet<MediaPath> {
         let home = self.nodes[n].home;
         let again = self.truth.again.iter().filter(|(at, _)| self.nodes[*at].home == home);
         let again: BTreeSet<_> = again.map(|(_, content)| content).collect();
-        let files = self.folder(n).contents();
-        files.into_iter().filter(|(_, held)| again.contains(held)).map(|(path, _)| path.clone()).collect()
+        let resting = self.engine(n).map(|engine| engine.report().resting).unwrap_or_default();
+        let asked = resting.iter().filter(|(_, why)| why.contains("an earlier content of its own history"));
+        let asked: BTreeMap<_, _> =
+            asked.filter_map(|(item, _)| self.catalog.row(item)).map(|row| (&row.cache_path, row)).collect();
+        let moved = |path: &MediaPath, held: &Content| {
+            let is_old = |row: &&CatalogRow| row.chain_holds(held) && !row.content.same_as(held);
+            self.truth.moved.contains(held) && asked.get(path).is_some_and(is_old)
+        };
+        let files = self.folder(n).contents().into_iter();
+        let back = files.filter(|(path, held)| again.contains(held) || moved(path, held));
+        back.map(|(path, _)| path.clone()).collect()
     }
 
     /// S8: of a burst of changes at one node, others have taken no more than its brake lets pass.
