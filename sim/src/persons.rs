@@ -30,6 +30,7 @@ impl World {
         self.home(n).save(path.clone(), content);
         self.truth.overwritten.extend(overwritten);
         self.truth.overwritten.remove(&content);
+        self.truth.was_twice.remove(&(self.nodes[n].home, content));
         if goes_back && self.truth.saved.contains(&content) {
             self.truth.again.push((n, content));
         }
@@ -46,12 +47,16 @@ impl World {
         self.truth.again.iter().any(|(at, again)| self.nodes[*at].home == home && again == content)
     }
 
-    /// A person at this folder has given a content up.
+    /// A person at this folder gives a content up. Its file is still there, unless a program has written into it.
     pub(crate) fn forget_saved(&mut self, n: usize, gone: Option<Content>) {
         let rotten = &self.truth.rotten;
         // Who gives a damaged copy up means what it was.
         let meant = gone.and_then(|gone| rotten.get(&gone).copied());
         self.truth.given_up.extend(gone.into_iter().chain(meant));
+        let copies =
+            |gone: &Content| self.folder(n).contents().values().filter(|held| **held == gone).count();
+        let was_twice = gone.filter(|gone| copies(gone) > 1).map(|gone| (self.nodes[n].home, gone));
+        self.truth.was_twice.extend(was_twice);
         let (nodes, home) = (&self.nodes, self.nodes[n].home);
         // Where the author's own copy rotted, whoever overwrites another's overwrites what is left of it.
         let has_rotted = |saved: &Content| rotten.values().any(|before| before == saved);
@@ -96,8 +101,9 @@ impl World {
         if self.is_unmounted(n) {
             return;
         }
-        let deleted = self.home(n).remove(&path);
+        let deleted = self.folder(n).content_at(&path);
         self.forget_saved(n, deleted);
+        self.home(n).remove(&path);
         self.note(n, "delete", || path.to_string());
         self.watcher_sees(n, vec![path]);
     }

@@ -100,12 +100,14 @@ impl World {
     ///
     /// Whether it was one copy of several is seen when the effect begins, and again when it is over. While it goes on, a
     /// person may save over the other copy. He gives that content up himself then, as if he had done it a moment after;
-    /// nothing could have told the node before, and the trash keeps the content all the same, which S8 looks for.
+    /// nothing could have told the node before, and the trash keeps the content all the same, which S8 looks for. So it is
+    /// if he came between the node's decision and the beginning, or before its next look at that copy.
     fn check_trashed(&mut self, n: usize, path: &MediaPath, content: &Content, was_copy: bool) {
         let gone = |contents: &Vec<Content>| contents.iter().any(|gone| gone.same_as(content));
         // A world without a plan removes items behind the witness's back.
         let removed = self.truth.removed.values().chain(self.truth.asked.values());
-        let is_copy = was_copy || self.is_copy(n, path, content);
+        let was_twice = self.truth.was_twice.contains(&(self.nodes[n].home, *content));
+        let is_copy = was_copy || was_twice || self.is_copy(n, path, content);
         let traced = !self.planned || is_copy || removed.into_iter().any(gone);
         let now_ms = self.now_ms();
         self.book.check(Invariant::S10, traced, || {

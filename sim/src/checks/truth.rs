@@ -29,6 +29,8 @@ pub struct Truth {
     pub moved: BTreeSet<Content>,
     /// Contents that a person, anywhere, overwrote or deleted: of those a copy in trash is enough.
     pub given_up: BTreeSet<Content>,
+    /// Contents of which a person, in the folder of this node, gave up one copy of several.
+    pub was_twice: BTreeSet<(usize, Content)>,
     /// Every content that a person ever saved, given up since or not: it may travel before the catalog has it.
     pub saved: BTreeSet<Content>,
     /// Contents that were not saved by a person but appeared by damage, and what was there before.
