@@ -1,7 +1,7 @@
 //! What is believed of a file while our own effects, a person and the catalog are at it at once.
 
 use super::*;
-use crate::catalog::{ChainLink, RemovalRecord};
+use crate::catalog::{ChainLink, Created, RemovalRecord};
 use crate::entry::{Copy, Held};
 use crate::ports::EffectId;
 
@@ -108,6 +108,41 @@ fn a_file_whose_placing_was_not_answered_is_looked_for_before_its_item_is_given_
     assert_eq!(bench.held(&NEXT), None);
 }
 
+/// What a person saved as an item's file, and deleted before anybody had it, is the end of its line.
+fn give_line(bench: &mut Bench) {
+    let step = ChainLink { content: content(9), ..row(NEXT, "next.jpg", 9).chain[0] };
+    let base = Some(row(WANTED, "wanted.jpg", 1).chain[0]);
+    let copy = Copy { held: None, base, line: vec![step] };
+    bench.engine.stage(WANTED, Entry { copy: Some(copy), ..Entry::default() });
+    bench.input(Input::Tick);
+}
+
+#[test]
+fn a_file_whose_placing_was_not_answered_is_no_edit_and_any_other_is_one() {
+    for (seen, line) in [(1, vec![]), (3, vec![content(9), content(3)])] {
+        let (mut bench, borrowing) = Bench::placing();
+        give_line(&mut bench);
+        bench.done(borrowing);
+        let placing = bench.ordered(|effect| matches!(effect, Effect::Publish(_))).unwrap();
+        bench.input(Input::Done(placing, Outcome::Failed("no answer".into())));
+        bench.now_ms += 1;
+        bench.saw("wanted.jpg", file(seen, 12));
+        let copy = bench.engine.own_entry(&WANTED).unwrap().copy.unwrap();
+        let contents: Vec<_> = copy.line.iter().map(|step| step.content).collect();
+        assert_eq!((copy.held.unwrap().content, contents), (content(seen), line));
+    }
+}
+
+#[test]
+fn what_the_catalog_has_is_an_edit_where_nothing_of_ours_can_have_placed_it() {
+    let (mut bench, borrowing) = Bench::placing();
+    give_line(&mut bench);
+    bench.input(Input::Done(borrowing, Outcome::Missing));
+    bench.now_ms += 1;
+    bench.saw("wanted.jpg", file(1, 12));
+    assert_eq!(bench.engine.own_entry(&WANTED).unwrap().copy.unwrap().line.len(), 2);
+}
+
 #[test]
 fn a_file_that_a_dead_life_has_placed_is_found_to_be_its_item_s() {
     let (mut bench, borrowing) = Bench::placing();
@@ -194,4 +229,27 @@ fn an_edit_that_was_removed_as_another_holder_s_new_item_does_not_come_back() {
     bench.engine.queue.ready(KEPT);
     bench.input(Input::Tick);
     assert!(bench.ordered(|effect| matches!(effect, Effect::Trash { .. })).is_some());
+}
+
+#[test]
+fn an_edit_of_a_removed_item_goes_on_as_the_same_item_at_all_who_hold_it() {
+    let mut bench = Bench::new();
+    bench.input(Input::Scanned(Arc::new(Clear(&[]))));
+    bench.answer_feed(vec![FeedChange::Row(Box::new(row(KEPT, "kept.jpg", 1)))]);
+    bench.saw("kept.jpg", file(1, 11));
+    bench.saw("kept.jpg", file(2, 12));
+    bench.engine.apply_answer(removed(&row(KEPT, "kept.jpg", 1))).unwrap();
+    bench.engine.tasks.clear();
+    bench.engine.queue.ready(KEPT);
+    bench.input(Input::Tick);
+    let next = ItemId::derive("tcat 1 goes on", &[&KEPT.0, &content(2).key()]);
+    let is_entered = |effect: &Effect| matches!(effect, Effect::Create(new) if new.item == next);
+    let creating = bench.ordered(is_entered).unwrap();
+    assert_eq!((bench.held(&KEPT), bench.held(&next)), (None, Some(content(2))));
+    // Another was first, and it was removed since: it does not come back from here.
+    bench.input(Input::Done(creating, Outcome::Created(Created::Removed)));
+    bench.engine.apply_answer(removed(&row(next, "kept.jpg", 2))).unwrap();
+    bench.pass(10_000);
+    assert!(bench.ordered(|effect| matches!(effect, Effect::Trash { .. })).is_some());
+    assert!(bench.ordered(|effect| matches!(effect, Effect::Create(_))).is_none());
 }
