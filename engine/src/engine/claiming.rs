@@ -5,6 +5,8 @@
 //! When a task must stop, and when a claim is void, is said in `leases`; where a content comes from in `download`.
 
 use super::leases::{Work, Works};
+use super::ledgers::CLIENTS_MAX;
+use super::slots::AHEAD_MAX;
 use super::{Engine, Result};
 use crate::claims::{self, Lease, Standing};
 use crate::clock::Dot;
@@ -18,8 +20,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The most claims on one content that are looked at.
 const RIVALS_MAX: usize = 256;
-/// The most claims of others whose last renewal is remembered; one beyond counts as renewed when we began to listen.
-const RENEWALS_MAX: usize = 65_536;
+/// The most claims of others whose last renewal is remembered: as many as a workgroup has that claims all that it may ahead,
+/// and some for what is under way. One beyond counts as renewed when we began to listen.
+const RENEWALS_MAX: usize = CLIENTS_MAX * (AHEAD_MAX + 512);
 
 /// What claims compete for: the task, and MD5 and size of the content. That both sides mean the same content, where
 /// they know the BLAKE3, is checked when they are compared.

@@ -363,3 +363,19 @@ fn a_renewal_beyond_the_bound_counts_as_when_we_began_to_listen() {
     says(&mut bench, stamp(9, 3), OTHER_ITEM, vec![claim(DOWNLOAD, 1)]);
     assert_eq!(void_ms(&bench), [63_000 + 11_000, 60_000 + 11_000]);
 }
+
+#[test]
+fn the_renewals_of_all_that_a_whole_workgroup_claims_ahead_are_remembered() {
+    let mut bench = Bench::new();
+    bench.at(100_000, true);
+    // 62 others have each claimed all that they may.
+    for (member, n) in (0..62).flat_map(|member| (0..2048u64).map(move |n| (member, n))) {
+        let item = ItemId((u128::from(n) << 8 | u128::from(member)).to_be_bytes());
+        bench.engine.claiming.renewed_ms.insert((item, ClientId([100 + member; 32])), 100_000);
+    }
+    for now_ms in (104_000..=112_000).step_by(4_000) {
+        bench.at(now_ms, true);
+    }
+    says(&mut bench, stamp(9, 1), ITEM, vec![claim(DOWNLOAD, 1)]);
+    assert_eq!(void_ms(&bench), [112_000 + 11_000]);
+}

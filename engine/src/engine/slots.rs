@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 pub(super) const SHARES: u64 = 16;
 const SHARE_BYTES: u64 = 1 << 20;
 /// Of small contents as many are claimed ahead of the slots as will hardly take longer than a lease: 2048, or 32 MiB.
-const AHEAD_MAX: u64 = 2048;
+pub(super) const AHEAD_MAX: usize = 2048;
 const AHEAD_BYTES: u64 = 16 << 10;
 /// How many files may be renamed or trashed at a time.
 const FOLDER_TASKS_MAX: u64 = 16;
@@ -203,7 +203,7 @@ impl<S: Store> Engine<S> {
             Slot::Folder => FOLDER_TASKS_MAX,
             // While every slot is taken, for who knows how long, nothing more is claimed ahead of them.
             Slot::Ahead if self.free_slots(Slot::Download) == 0 => 0,
-            Slot::Ahead => AHEAD_MAX,
+            Slot::Ahead => AHEAD_MAX as u64,
         };
         most.saturating_sub(self.tasks.used(kind))
     }
