@@ -212,8 +212,9 @@ impl<S: Store> Engine<S> {
     /// Looks at the items that are ready, as many as one input may.
     pub(super) fn settle_some(&mut self) -> Result<()> {
         let now_ms = self.now.mono_ms;
-        self.task_timers()?;
+        // First what others have said: whoever has just been heard of is listened to on.
         self.tend_claims()?;
+        self.task_timers()?;
         for item in self.queue.later.due(now_ms) {
             self.queue.ready(item);
         }

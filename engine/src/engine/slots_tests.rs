@@ -267,3 +267,17 @@ fn a_claim_ahead_that_found_no_slot_in_time_is_withdrawn_and_is_no_failure() {
     assert_eq!(bench.engine.attempts.failure(&ahead), None);
     assert!(bench.engine.tasks.get(&ahead).is_none(), "while no slot is free nothing is claimed ahead again");
 }
+
+#[test]
+fn a_rival_that_is_heard_of_at_the_end_of_the_listening_is_heard_of() {
+    let n = (1..=9).find(|n| claims::turn(&ME, &[OTHER], &content(*n, 20_000).key()) == 0).unwrap();
+    let mut bench = new_items(0, 0);
+    bench.engine.apply_row(row_of(item(n), "a.jpg", content(n, 20_000), stamp(n))).unwrap();
+    until(&mut bench, 100_050);
+    let ends_ms = bench.engine.tasks.get(&item(n)).unwrap().until_ms.unwrap();
+    other_claims(&mut bench, item(n));
+    bench.at(ends_ms, true);
+    assert_eq!(gets(&bench).len(), 0);
+    until(&mut bench, ends_ms + 250);
+    assert_eq!(gets(&bench).len(), 1);
+}
