@@ -7,7 +7,7 @@
 
 use super::claiming::{Scope, Turn};
 use super::exchange::Peer;
-use super::slots::{Slot, is_small};
+use super::slots::{PLACE_FIRST, Slot, is_small};
 use super::tasks::{Download, DownloadStep, Job, short};
 use super::upload::object_id;
 use super::{Engine, Result};
@@ -93,7 +93,7 @@ impl<S: Store> Engine<S> {
         if self.free_slots(slot) == 0 {
             // Those first for which we rank high, so that members take different ones first.
             let place = u64::MAX - claims::rendezvous(&self.config.me, &content.key());
-            self.queue.wait_for_slot(slot, item, place);
+            self.queue.wait_for_slot(slot, item, place.max(PLACE_FIRST));
             return self.withdraw_all_but(item, None);
         }
         let base = entry

@@ -19,6 +19,7 @@ use crate::settle::{Local, Question, Reason, Situation, Verdict, View, settle};
 use crate::store::{Store, Table};
 use crate::transaction::Transaction;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 /// Items on their way to being settled.
 #[derive(Debug, Default)]
@@ -69,7 +70,7 @@ impl Queue {
     /// Something about the item has changed: look at it.
     pub(super) fn ready(&mut self, item: ItemId) {
         self.waiting.remove(&item);
-        self.slotless.iter_mut().for_each(|items| items.clear(&item));
+        self.needs_no_slot(&item);
         self.resting.remove(&item);
         self.later.clear(&item);
         self.left_to.retain(|_, items| !items.remove(&item) || !items.is_empty());
@@ -90,10 +91,18 @@ impl Queue {
         self.ready.append(&mut self.waiting);
     }
 
-    /// So many slots of a kind are free.
-    fn wake_slotless(&mut self, kind: Slot, free: u64) {
-        let items = &mut self.slotless[kind as usize];
-        self.ready.extend(items.take_first(usize::try_from(free).unwrap_or(usize::MAX)));
+    /// So many that wait for a slot of a kind, in this range of places, are looked at. Returns how many those are.
+    pub(super) fn wake_slotless(&mut self, kind: Slot, places: RangeInclusive<u64>, count: u64) -> u64 {
+        let items =
+            self.slotless[kind as usize].take_first(places, usize::try_from(count).unwrap_or(usize::MAX));
+        let woken = items.len() as u64;
+        self.ready.extend(items);
+        woken
+    }
+
+    /// The last place of those that wait for a slot of a kind.
+    pub(super) fn last_place(&self, kind: Slot) -> Option<u64> {
+        self.slotless[kind as usize].last_ms()
     }
 
     pub(super) fn due_ms(&self, now_ms: u64) -> u64 {
@@ -134,6 +143,11 @@ impl Queue {
     /// Waits for a slot; who has the lower place goes first.
     pub(super) fn wait_for_slot(&mut self, kind: Slot, item: ItemId, place: u64) {
         self.slotless[kind as usize].set(item, place);
+    }
+
+    /// Waits for no slot any more.
+    pub(super) fn needs_no_slot(&mut self, item: &ItemId) {
+        self.slotless.iter_mut().for_each(|items| items.clear(item));
     }
 
     /// See [`Timers::add`].
@@ -223,10 +237,7 @@ impl<S: Store> Engine<S> {
             self.queue.shunned.retain(|_, until| *until > now_ms);
             self.queue.wake_waiting();
         }
-        for kind in Slot::ALL {
-            let free = self.free_slots(kind);
-            self.queue.wake_slotless(kind, free);
-        }
+        Slot::ALL.into_iter().for_each(|kind| self.wake_for_slots(kind));
         for _ in 0..ITEMS_PER_INPUT {
             let Some(item) = self.queue.ready.pop_first() else { break };
             // Here and not before: settling one item may have begun another.

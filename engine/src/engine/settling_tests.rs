@@ -51,9 +51,9 @@ fn who_waits_for_a_slot_is_woken_when_one_is_free_the_lowest_place_first() {
     assert!(!queue.is_empty());
     let waiting = |queue: &Queue| Slot::ALL.map(|kind| queue.waiting_for_slot(kind));
     assert_eq!(waiting(&queue), [1, 2, 0, 0]);
-    queue.wake_slotless(Slot::Download, 1);
+    queue.wake_slotless(Slot::Download, 0..=u64::MAX, 1);
     assert_eq!((waiting(&queue), queue.ready.first()), ([1, 1, 0, 0], Some(&SECOND)));
-    queue.wake_slotless(Slot::Folder, 5);
+    queue.wake_slotless(Slot::Folder, 0..=u64::MAX, 5);
     assert_eq!(waiting(&queue), [1, 1, 0, 0]);
     queue.ready(ITEM);
     assert_eq!(waiting(&queue), [1, 0, 0, 0]);

@@ -20,6 +20,9 @@ const SHARE_BYTES: u64 = 1 << 20;
 /// Of small contents as many are claimed ahead of the slots as will hardly take longer than a lease: 2048, or 32 MiB.
 pub(super) const AHEAD_MAX: usize = 2048;
 const AHEAD_BYTES: u64 = 16 << 10;
+/// The place of what is claimed ahead among those that wait for a download slot, and the first place of the others.
+const PLACE_AHEAD: u64 = 0;
+pub(super) const PLACE_FIRST: u64 = 1;
 /// How many files may be renamed or trashed at a time.
 const FOLDER_TASKS_MAX: u64 = 16;
 
@@ -62,6 +65,8 @@ pub(super) fn is_small(content: &Content) -> bool {
 pub(super) struct Tasks {
     by_item: BTreeMap<ItemId, Task>,
     used: [u64; Slot::ALL.len()],
+    /// How many take more than one share of a download slot.
+    wide: usize,
     due: Timers,
     /// How many fetch from a member.
     fetches: BTreeMap<ClientId, usize>,
@@ -167,8 +172,11 @@ impl Tasks {
     fn count(&mut self, task: &Task, by: i64) {
         let content = &task.content;
         if let Some(slot) = task.job.slot(content) {
-            let used = &mut self.used[slot as usize];
-            *used = used.saturating_add_signed(by * slot.shares(&task.job, content).cast_signed());
+            let (used, shares) = (&mut self.used[slot as usize], slot.shares(&task.job, content));
+            *used = used.saturating_add_signed(by * shares.cast_signed());
+            if slot == Slot::Download && shares > 1 {
+                self.wide = self.wide.saturating_add_signed(by as isize);
+            }
         }
         if let Some(from) = task.job.fetches_from() {
             tally(&mut self.fetches, from, by);
@@ -212,9 +220,39 @@ impl<S: Store> Engine<S> {
     pub(super) fn has_slot(&mut self, kind: Slot, item: ItemId) -> bool {
         let free = self.free_slots(kind) > 0;
         if !free {
-            self.queue.wait_for_slot(kind, item, 0);
+            self.queue.wait_for_slot(kind, item, PLACE_FIRST);
         }
         free
+    }
+
+    /// Whether what is claimed ahead may begin now; if not, it waits for a slot. The last share is for the others that wait.
+    pub(super) fn has_share(&mut self, item: ItemId) -> bool {
+        let free = self.free_slots(Slot::Download) > self.left_to_others();
+        match free {
+            true => self.queue.needs_no_slot(&item),
+            false => self.queue.wait_for_slot(Slot::Download, item, PLACE_AHEAD),
+        }
+        free
+    }
+
+    /// How many shares of a download slot are not for what is claimed ahead: one, which is enough to begin, if others wait
+    /// and none of them is under way. Else nobody would get bytes from a member, nor a large content, while there are small
+    /// ones in the cloud.
+    fn left_to_others(&self) -> u64 {
+        let others_wait = self.queue.last_place(Slot::Download).is_some_and(|place| place > PLACE_AHEAD);
+        u64::from(others_wait && self.tasks.wide == 0)
+    }
+
+    /// Wakes as many of those that wait for a slot as may begin; those that are woken together begin in any order.
+    pub(super) fn wake_for_slots(&mut self, kind: Slot) {
+        let (free, others) = (self.free_slots(kind), PLACE_FIRST..=u64::MAX);
+        if kind != Slot::Download {
+            self.queue.wake_slotless(kind, others, free);
+            return;
+        }
+        let shares = free.saturating_sub(self.left_to_others());
+        let taken = self.queue.wake_slotless(kind, PLACE_AHEAD..=PLACE_AHEAD, shares);
+        self.queue.wake_slotless(kind, others, (free - taken).div_ceil(SHARES));
     }
 }
 

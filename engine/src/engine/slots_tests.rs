@@ -5,10 +5,10 @@ use crate::batch::{Batch, Record};
 use crate::catalog::{ChainLink, Revision};
 use crate::claims;
 use crate::clock::{Dot, Incarnation, Stamp};
-use crate::content::Md5;
+use crate::content::{Blake3, Md5};
 use crate::engine::tasks::{Download, DownloadStep};
 use crate::engine::tests::{Bare, Bench, ME, NoKeys, OTHER, row_of};
-use crate::entry::Entry;
+use crate::entry::{Copy, Entry, Held};
 use crate::ids::ObjectId;
 use crate::paths::MediaPath;
 use crate::ports::{Effect, EffectId, Input, Outcome, Output};
@@ -107,8 +107,13 @@ quickcheck! {
                 all().any(|task| matches!(task.job, Job::Download(_)) && task.content.key() == content.key())
             };
             let keeps = |id| all().any(|task| matches!(task.job, Job::SetAside { version, .. } if version == id));
+            let wide = |task: &&Task| {
+                let slot = task.job.slot(&task.content);
+                slot == Some(Slot::Download) && Slot::Download.shares(&task.job, &task.content) > 1
+            };
             let due_ms = all().filter_map(|task| task.until_ms).min().unwrap_or(u64::MAX);
             Slot::ALL.iter().all(|slot| tasks.used(*slot) == used(*slot))
+                && tasks.wide == all().filter(wide).count()
                 && [ME, OTHER].iter().all(|from| tasks.fetches_from(from) == fetches(*from))
                 && tasks.iter().all(|(_, task)| tasks.brings(&task.content) == brings(&task.content))
                 && (0..3).all(|n| tasks.keeps(&item(n)) == keeps(item(n)))
@@ -121,6 +126,7 @@ quickcheck! {
         changes.iter().for_each(|change| apply(&mut tasks, change));
         (0..6).for_each(|n| tasks.remove(&item(n)));
         Slot::ALL.iter().all(|slot| tasks.used(*slot) == 0)
+            && tasks.wide == 0
             && tasks.is_empty()
             && tasks.due_ms() == u64::MAX
             && tasks.fetches.is_empty() && tasks.brings.is_empty() && tasks.keeps.is_empty()
@@ -280,4 +286,75 @@ fn a_rival_that_is_heard_of_at_the_end_of_the_listening_is_heard_of() {
     assert_eq!(gets(&bench).len(), 0);
     until(&mut bench, ends_ms + 250);
     assert_eq!(gets(&bench).len(), 1);
+}
+
+/// The other holds these contents of 40 bytes; their items are new here.
+fn other_holds(bench: &mut Bench, items: std::ops::RangeInclusive<u8>) {
+    let records = items.clone().map(|n| {
+        let content = Content { blake3: Some(Blake3([n; 32])), ..content(n, 40) };
+        let held = Held { content, path: path(n), cached_date_ms: 0 };
+        let copy = Copy { held: Some(held), base: None, line: Vec::new() };
+        let entry = Entry { copy: Some(copy), ..Entry::default() }.encode().unwrap();
+        Record { item: item(n), entry }
+    });
+    let batch = Batch::sign(OTHER, Incarnation(1), 1, records.collect(), &NoKeys).unwrap();
+    bench.engine.keep(&batch).unwrap();
+    for n in items {
+        let row = row_of(item(n), path(n).as_str(), content(n, 40), stamp(n));
+        bench.engine.apply_row(row).unwrap();
+    }
+    bench.input(Input::Tick);
+}
+
+/// What is being fetched from a member, in the order in which it was begun.
+fn fetched(bench: &Bench) -> Vec<(EffectId, Content)> {
+    let fetch = |output: &Output| match output {
+        Output::Effect(id, Effect::Fetch { content, .. }) => Some((*id, *content)),
+        _ => None,
+    };
+    bench.outputs.iter().filter_map(fetch).collect()
+}
+
+#[test]
+fn what_a_member_gives_is_not_kept_waiting_by_small_contents_of_the_cloud() {
+    let mut bench = new_items(100, 20_000);
+    until(&mut bench, 102_500);
+    assert_eq!((claimed(&bench), gets(&bench).len()), (100, 64));
+    other_holds(&mut bench, 201..=203);
+    assert_eq!(fetched(&bench).len(), 0);
+    let under_way = gets(&bench);
+    bench.input(Input::Done(under_way[0], Outcome::Missing));
+    assert_eq!(fetched(&bench).len(), 1, "one share is enough to begin");
+    // As soon as what it took too much is given back, those of the cloud go on, and it alone with them.
+    under_way[1..=20].iter().for_each(|id| bench.input(Input::Done(*id, Outcome::Missing)));
+    assert_eq!((fetched(&bench).len(), gets(&bench).len()), (1, 64 + 5));
+    let done = fetched(&bench)[0];
+    bench.engine.queue.shun(item(done.1.md5.0[0]), OTHER, u64::MAX);
+    bench.input(Input::Done(done.0, Outcome::Missing));
+    assert_eq!(
+        (fetched(&bench).len(), gets(&bench).len()),
+        (2, 64 + 5 + 15),
+        "the next, and those of the cloud"
+    );
+}
+
+#[test]
+fn whoever_waits_for_a_slot_takes_first_what_it_ranks_high_for() {
+    let mut bench = new_items(0, 0);
+    other_holds(&mut bench, 201..=240);
+    let held = |n| Content { blake3: Some(Blake3([n; 32])), ..content(n, 40) };
+    let mut waiting: Vec<_> = (201..=240).map(|n| held(n).key()).collect();
+    waiting.retain(|key| !fetched(&bench).iter().any(|(_, content)| content.key() == *key));
+    waiting.sort_by_key(|key| std::cmp::Reverse(claims::rendezvous(&ME, key)));
+    assert_eq!((fetched(&bench).len(), waiting.len()), (4, 36));
+    for key in waiting {
+        let under_way = fetched(&bench);
+        let item = item(under_way.last().unwrap().1.md5.0[0]);
+        // It is given up for good, so that it does not come again.
+        bench.engine.queue.shun(item, OTHER, u64::MAX);
+        bench.input(Input::Done(under_way.last().unwrap().0, Outcome::Missing));
+        let begun = fetched(&bench);
+        assert_eq!(begun.len(), under_way.len() + 1);
+        assert_eq!(begun.last().unwrap().1.key(), key);
+    }
 }

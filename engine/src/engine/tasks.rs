@@ -301,7 +301,7 @@ impl<S: Store> Engine<S> {
                 let killer = (**killer).clone();
                 self.kill_listened(item, killer)
             }
-            job => match job.is_ahead(&task.content) && !self.has_slot(Slot::Download, item) {
+            job => match job.is_ahead(&task.content) && !self.has_share(item) {
                 true => Ok(()),
                 false => self.listened(item),
             },

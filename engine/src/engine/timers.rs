@@ -2,6 +2,7 @@
 
 use crate::ids::ItemId;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 /// At most one time for each item, in both orders, so that neither setting nor reading has to go through all.
 #[derive(Debug, Default)]
@@ -28,9 +29,10 @@ impl Timers {
         self.by_time.len()
     }
 
-    /// Takes out the first so many items.
-    pub(super) fn take_first(&mut self, count: usize) -> Vec<ItemId> {
-        let items: Vec<_> = self.by_time.iter().take(count).map(|(_, item)| *item).collect();
+    /// Takes out the first so many items of these times.
+    pub(super) fn take_first(&mut self, times: RangeInclusive<u64>, count: usize) -> Vec<ItemId> {
+        let between = (*times.start(), ItemId([0; 16]))..=(*times.end(), ItemId([255; 16]));
+        let items: Vec<_> = self.by_time.range(between).take(count).map(|(_, item)| *item).collect();
         items.iter().for_each(|item| self.clear(item));
         items
     }
@@ -44,6 +46,11 @@ impl Timers {
     /// The first time; never, if there is none.
     pub(super) fn next_ms(&self) -> u64 {
         self.by_time.first().map_or(u64::MAX, |(at_ms, _)| *at_ms)
+    }
+
+    /// The last time, if there is any.
+    pub(super) fn last_ms(&self) -> Option<u64> {
+        self.by_time.last().map(|(at_ms, _)| *at_ms)
     }
 
     /// The items whose time has come.
@@ -69,6 +76,11 @@ mod tests {
         timers.set(a, 9);
         assert_eq!((timers.next_ms(), timers.due(6), timers.due(9)), (7, vec![], vec![b, a]));
         timers.clear(&b);
-        assert_eq!((timers.next_ms(), timers.items().count()), (9, 1));
+        assert_eq!((timers.next_ms(), timers.last_ms(), timers.items().count()), (9, Some(9), 1));
+        timers.set(b, 5);
+        assert_eq!(timers.take_first(6..=u64::MAX, 5), [a]);
+        assert_eq!(timers.take_first(0..=u64::MAX, 0), []);
+        assert_eq!(timers.take_first(0..=5, 5), [b]);
+        assert_eq!((timers.len(), timers.last_ms()), (0, None));
     }
 }
