@@ -330,3 +330,12 @@ fn a_gap_of_more_than_half_a_lease_is_one_in_which_we_did_not_listen() {
     bench.engine.note_time(100_000 + LEASE_MS / 2 + 1);
     assert_eq!(bench.engine.claiming.listening_since_ms, 105_001);
 }
+
+#[test]
+fn who_has_stopped_for_good_looks_at_no_lease_any_more() {
+    let mut bench = at_work(true, true);
+    bench.engine.stop("two of us");
+    bench.input(Input::Tick);
+    // Heartbeats, and readings of the feed.
+    assert!(bench.pass(100_000) < 100);
+}

@@ -319,15 +319,24 @@ impl<S: Store> Engine<S> {
             self.roster.due_ms(),
             self.gathering_due_ms(),
             self.watch.due_ms(),
-            if self.stopped.is_none() { self.queue.due_ms(self.now.mono_ms) } else { u64::MAX },
+            if self.stopped.is_none() { self.next_work_ms() } else { u64::MAX },
+            self.probe_due_ms(),
+        ];
+        due.into_iter().min().unwrap_or(u64::MAX).max(self.now.mono_ms + 1)
+    }
+
+    /// When something is due that is left undone by who has stopped.
+    fn next_work_ms(&self) -> u64 {
+        let due = [
+            self.queue.due_ms(self.now.mono_ms),
+            self.slots_due_ms(),
             self.renames.due_ms(),
             self.brake.due_ms(self.config.brake.window_ms),
             self.tasks.due_ms(),
             self.lease_due_ms(),
-            self.probe_due_ms(),
             self.mark_due_ms(),
         ];
-        due.into_iter().min().unwrap_or(u64::MAX).max(self.now.mono_ms + 1)
+        due.into_iter().min().unwrap_or(u64::MAX)
     }
 
     /// Whether a defect is planted here. A constant in everything that ships.

@@ -254,6 +254,12 @@ impl<S: Store> Engine<S> {
         let taken = self.queue.wake_slotless(kind, PLACE_AHEAD..=PLACE_AHEAD, shares);
         self.queue.wake_slotless(kind, others, (free - taken).div_ceil(SHARES));
     }
+
+    /// When those that wait for a slot are to be looked at: at once, if one is free that those before them had no use for.
+    pub(super) fn slots_due_ms(&self) -> u64 {
+        let due = |kind: &Slot| self.queue.waiting_for_slot(*kind) > 0 && self.free_slots(*kind) > 0;
+        if Slot::ALL.iter().any(due) { self.now.mono_ms } else { u64::MAX }
+    }
 }
 
 #[cfg(test)]

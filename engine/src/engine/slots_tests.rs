@@ -358,3 +358,13 @@ fn whoever_waits_for_a_slot_takes_first_what_it_ranks_high_for() {
         assert_eq!(begun.last().unwrap().1.key(), key);
     }
 }
+
+#[test]
+fn who_waits_for_a_slot_is_looked_at_when_those_before_it_had_no_use_for_it() {
+    let mut bench = new_items(0, 0);
+    // Of these nothing is known any more.
+    (1..=200).for_each(|n| bench.engine.queue.wait_for_slot(Slot::Download, item(n), n.into()));
+    bench.input(Input::Tick);
+    bench.pass(500);
+    assert_eq!(bench.engine.queue.waiting_for_slot(Slot::Download), 0);
+}
