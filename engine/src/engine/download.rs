@@ -7,6 +7,7 @@
 
 use super::claiming::{Scope, Turn};
 use super::exchange::Peer;
+use super::feed::is_kept;
 use super::slots::{PLACE_FIRST, Slot, is_small};
 use super::tasks::{Download, DownloadStep, Job, short};
 use super::upload::object_id;
@@ -265,6 +266,20 @@ impl<S: Store> Engine<S> {
         self.stake(item, claim, true)?;
         self.listen(item);
         Ok(())
+    }
+
+    /// Whether a download that has yet to begin would be begun as it is now. If not, the item is judged again: it may be
+    /// claimed for long before it begins.
+    pub(super) fn would_begin(&self, item: &ItemId, download: &Download) -> Result<bool> {
+        let (entry, row) = (self.own_entry(item)?, self.row(item)?);
+        let target_stands = row.is_some_and(|row| {
+            is_kept(&row)
+                && row.revision == download.target.revision
+                && row.cache_path.folded() == download.path.folded()
+        });
+        let file_stands =
+            entry.held_content().copied() == download.expected || self.planted(Bug::TwoItemsOnePath);
+        Ok(target_stands && file_stands && !self.restoring.holds_back() && !self.is_to_be_killed(item)?)
     }
 
     /// We have listened: the winner begins, the others withdraw.

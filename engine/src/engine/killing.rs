@@ -72,6 +72,11 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
+    /// Whether a person has asked for the item's removal, and the catalog has yet to be told.
+    pub(super) fn is_to_be_killed(&self, item: &ItemId) -> Result<bool> {
+        Ok(self.tx.get(Table::Tasks, &asked_key(item))?.is_some())
+    }
+
     /// Goes on with a person's wish; true if there is nothing else to do for the item now.
     pub(super) fn carry_wish(&mut self, item: ItemId, row: Option<&CatalogRow>) -> Result<bool> {
         let Some(bytes) = self.tx.get(Table::Tasks, &asked_key(&item))? else { return Ok(false) };

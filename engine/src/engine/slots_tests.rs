@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::batch::{Batch, Record};
-use crate::catalog::{ChainLink, Revision};
+use crate::catalog::{CatalogRow, ChainLink, Revision, RowState};
 use crate::claims;
 use crate::clock::{Dot, Incarnation, Stamp};
 use crate::content::{Blake3, Md5};
 use crate::engine::tasks::{Download, DownloadStep};
 use crate::engine::tests::{Bare, Bench, ME, NoKeys, OTHER, row_of};
-use crate::entry::{Copy, Entry, Held};
+use crate::entry::{Copy, Entry, Held, TaskKind};
 use crate::ids::ObjectId;
 use crate::paths::MediaPath;
 use crate::ports::{Effect, EffectId, Input, Outcome, Output};
@@ -367,4 +367,55 @@ fn who_waits_for_a_slot_is_looked_at_when_those_before_it_had_no_use_for_it() {
     bench.input(Input::Tick);
     bench.pass(500);
     assert_eq!(bench.engine.queue.waiting_for_slot(Slot::Download), 0);
+}
+
+/// So many small contents, all slots full of those that are under way, and the item of one that is claimed ahead of them.
+fn one_ahead() -> (Bench, ItemId) {
+    let mut bench = new_items(65, 20_000);
+    until(&mut bench, 102_500);
+    let is_ahead = |item: &ItemId| {
+        bench.engine.tasks.get(item).is_some_and(|task| task.job.slot(&task.content) == Some(Slot::Ahead))
+    };
+    let ahead = (1..=65).map(item).find(is_ahead).unwrap();
+    (bench, ahead)
+}
+
+#[test]
+fn a_claim_ahead_of_what_is_not_wanted_any_more_is_withdrawn_at_once() {
+    let changes: [fn(&mut Bench, ItemId); 4] = [
+        |bench, item| bench.input(Input::Delete(item)),
+        |bench, item| {
+            let row = bench.engine.row(&item).unwrap().unwrap();
+            bench.engine.apply_row(CatalogRow { state: RowState::KillRequest, ..row }).unwrap();
+        },
+        |bench, item| {
+            // Another content, too large to be claimed ahead.
+            let row = bench.engine.row(&item).unwrap().unwrap();
+            let (revision, content) =
+                (Revision(Dot { client: OTHER, stamp: stamp(200) }), content(200, 5 * MIB));
+            let chain = vec![row.chain[0], ChainLink { revision, content }];
+            bench.engine.apply_row(CatalogRow { revision, content, chain, ..row }).unwrap();
+        },
+        |bench, item| {
+            // The very file is there.
+            let row = bench.engine.row(&item).unwrap().unwrap();
+            let held = Held { content: row.content, path: row.cache_path, cached_date_ms: 0 };
+            let copy = Copy { held: Some(held), base: row.chain.last().copied(), line: Vec::new() };
+            let entry = bench.engine.own_entry(&item).unwrap();
+            bench.engine.stage(item, Entry { copy: Some(copy), ..entry });
+            bench.engine.queue.ready(item);
+        },
+    ];
+    for (at, change) in changes.into_iter().enumerate() {
+        let (mut bench, ahead) = one_ahead();
+        let before = bench.engine.tasks.get(&ahead).unwrap().content;
+        change(&mut bench, ahead);
+        bench.input(Input::Tick);
+        assert!(
+            bench.engine.own_entry(&ahead).unwrap().claim(TaskKind::Download, &before).is_none(),
+            "change {at}"
+        );
+        let listens = bench.engine.tasks.get(&ahead).is_some_and(|task| task.job.listens());
+        assert!(!listens, "change {at}");
+    }
 }

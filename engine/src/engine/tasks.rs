@@ -301,6 +301,11 @@ impl<S: Store> Engine<S> {
                 let killer = (**killer).clone();
                 self.kill_listened(item, killer)
             }
+            Job::Download(download) if !self.would_begin(&item, download)? => {
+                self.withdraw_all_but(item, None)?;
+                self.end(item);
+                Ok(())
+            }
             job => match job.is_ahead(&task.content) && !self.has_share(item) {
                 true => Ok(()),
                 false => self.listened(item),
