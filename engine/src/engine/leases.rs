@@ -9,7 +9,7 @@ use super::claiming::Scope;
 use super::tasks::Job;
 use super::timers::Timers;
 use super::{Engine, Result, Waiter};
-use crate::claims::Lease;
+use crate::claims::{self, Lease};
 use crate::clock::{Stamp, VersionVector};
 use crate::content::Content;
 use crate::entry::{Claim, TaskKind};
@@ -61,6 +61,8 @@ enum Stop {
     Unheard,
     /// It made no progress for too long.
     StoodStill,
+    /// It has not begun: there was no slot for it in time.
+    Slotless,
 }
 
 impl Work {
@@ -214,7 +216,7 @@ impl<S: Store> Engine<S> {
             None => {
                 let stops_ms = match self.planted(Bug::ExpiryByWallClock) {
                     true => now_ms.saturating_add(lease.renewal_ms()),
-                    false => lease.holder_stops_ms(work.proven_ms),
+                    false => self.stops_ms(item, work.proven_ms),
                 };
                 match renews_hung || work.is_moving(now_ms, lease.0) {
                     true => Some(stops_ms.min(work.written_ms.saturating_add(lease.renewal_ms()))),
@@ -225,6 +227,17 @@ impl<S: Store> Engine<S> {
         match due_ms {
             Some(due_ms) => self.claiming.work.due.set(*item, due_ms),
             None => self.claiming.work.due.clear(item),
+        }
+    }
+
+    /// When a task's lease is over whose last renewal that somebody has was sent at this time. Before it has begun that is
+    /// a renewal sooner: what it writes when it begins must be able to arrive, and to be answered by a heartbeat.
+    fn stops_ms(&self, item: &ItemId, sent_ms: u64) -> u64 {
+        let lease = Lease(self.config.lease_ms);
+        let stops_ms = lease.holder_stops_ms(sent_ms);
+        match self.tasks.get(item).is_some_and(|task| task.job.listens()) {
+            true => stops_ms.saturating_sub(lease.renewal_ms()),
+            false => stops_ms,
         }
     }
 
@@ -273,12 +286,17 @@ impl<S: Store> Engine<S> {
         let Some(work) = self.claiming.work.get(&item) else { return Ok(()) };
         let renews = hung_renewal || work.is_moving(now.mono_ms, lease.0);
         let over = match by_wall_clock {
-            true => now.wall_ms >= lease.holder_stops_ms(work.proven_wall_ms),
-            false => now.mono_ms >= lease.holder_stops_ms(work.proven_ms),
+            true => now.wall_ms >= self.stops_ms(&item, work.proven_wall_ms),
+            false => now.mono_ms >= self.stops_ms(&item, work.proven_ms),
         };
         if work.leased && work.in_company && over {
             let stood_still = now.mono_ms >= lease.holder_stops_ms(work.moved_ms);
-            return self.stop_task(item, if stood_still { Stop::StoodStill } else { Stop::Unheard });
+            let why = match self.tasks.get(&item).is_some_and(|task| task.job.listens()) {
+                true => Stop::Slotless,
+                false if stood_still => Stop::StoodStill,
+                false => Stop::Unheard,
+            };
+            return self.stop_task(item, why);
         }
         let due = now.mono_ms >= work.written_ms.saturating_add(lease.renewal_ms());
         if work.leased && work.in_company && renews && due {
@@ -334,11 +352,17 @@ impl<S: Store> Engine<S> {
         if task.effect.is_some() {
             return Ok(());
         }
-        // A claim ahead of the slots, for which there was none in time, is no failure.
-        let begun = !task.job.listens();
         match self.claiming.work.remove(&item).and_then(|work| work.stopping) {
-            Some(Stop::StoodStill) if begun => {
+            Some(Stop::StoodStill) => {
                 self.end_badly(item, "it stood still for too long; leaving it to others for a while".into())
+            }
+            // No failure. Everybody else has a turn before we claim it again, so that who is slow does not keep from others
+            // what it does not come to.
+            Some(Stop::Slotless) => {
+                self.withdraw_all_but(item, None)?;
+                let turns_ms = claims::turn_ms(self.live().len() + 1, self.config.listen_ms);
+                self.end_until(item, self.now.mono_ms + turns_ms.min(self.config.lease_ms));
+                Ok(())
             }
             why => {
                 if why == Some(Stop::Unheard) {

@@ -199,7 +199,7 @@ fn small_contents_are_claimed_at_once_whatever_the_slots_and_fetched_sixteen_a_s
     let ours = (1..=200).filter(first).count();
     assert!(ours > 70, "about each second");
     assert_eq!((claimed(&bench), gets(&bench).len()), (ours, 0));
-    until(&mut bench, 105_000);
+    until(&mut bench, 104_000);
     assert_eq!(gets(&bench).len() as u64, 4 * SHARES);
     assert_eq!(
         claimed(&bench),
@@ -418,4 +418,51 @@ fn a_claim_ahead_of_what_is_not_wanted_any_more_is_withdrawn_at_once() {
         let listens = bench.engine.tasks.get(&ahead).is_some_and(|task| task.job.listens());
         assert!(!listens, "change {at}");
     }
+}
+
+/// Time goes on, what is under way moves, and the other hears of it.
+fn moves_until(bench: &mut Bench, end_ms: u64) {
+    for now_ms in (bench.now_ms..=end_ms).step_by(1_000) {
+        gets(bench).into_iter().for_each(|id| bench.input(Input::Progress(id, now_ms)));
+        let vector = bench.engine.vector();
+        bench.engine.prove_claims(&vector);
+        until(bench, (now_ms + 1_000).min(end_ms));
+    }
+}
+
+fn claims_of(bench: &Bench, item: &ItemId) -> usize {
+    bench.engine.own_entry(item).unwrap().claims.len()
+}
+
+#[test]
+fn a_claim_ahead_does_not_begin_so_late_that_its_first_renewal_could_not_arrive() {
+    let (mut bench, _) = one_ahead();
+    // The other came first for it.
+    let staked_ms = 100_400;
+    moves_until(&mut bench, staked_ms + 6_600);
+    let under_way = gets(&bench);
+    assert_eq!(under_way.len(), 64);
+    // Its lease would be over in 66 ms, and the other is not known by then to have its next word.
+    bench.input(Input::Done(under_way[0], Outcome::Missing));
+    until(&mut bench, staked_ms + 6_700);
+    assert!(!bench.outputs.iter().any(|output| matches!(output, Output::Cancel(_))));
+    assert_eq!(bench.engine.claiming.unheard_until_ms, 0, "nothing has to wait for that");
+}
+
+#[test]
+fn what_was_claimed_ahead_in_vain_is_left_to_others_for_a_turn_each() {
+    let (mut bench, ahead) = one_ahead();
+    while claims_of(&bench, &ahead) > 0 {
+        let next_ms = bench.now_ms + 50;
+        moves_until(&mut bench, next_ms);
+        assert!(bench.now_ms < 110_000);
+    }
+    let withdrawn_ms = bench.now_ms;
+    let under_way = gets(&bench);
+    bench.input(Input::Done(under_way[0], Outcome::Missing));
+    // The other stakes after 400 ms, and is heard.
+    moves_until(&mut bench, withdrawn_ms + 600);
+    assert_eq!(claims_of(&bench, &ahead), 0, "it is free, and there is a slot");
+    moves_until(&mut bench, withdrawn_ms + 1_000);
+    assert_eq!(claims_of(&bench, &ahead), 1, "nobody wanted it");
 }

@@ -260,6 +260,7 @@ impl<S: Store> Engine<S> {
     /// Ends a task, and looks at the item again at a time.
     pub(super) fn end_until(&mut self, item: ItemId, at_ms: u64) {
         self.leave(item);
+        self.queue.needs_no_slot(&item);
         self.queue.later(item, at_ms);
     }
 
