@@ -2,7 +2,7 @@
 
 use super::brake::BrakeReport;
 use super::slots::Slot;
-use super::tasks::Job;
+use super::tasks::{Job, Task};
 use super::{Engine, Result};
 use crate::catalog::CatalogRow;
 use crate::catalog::FeedChange;
@@ -75,7 +75,7 @@ pub struct Report {
     pub unsettled: u64,
     /// Items that wait for a free slot to be uploaded.
     pub uploads_waiting: u64,
-    /// Items that wait for a free slot to be downloaded.
+    /// Items that wait for a free slot to be downloaded, those that are claimed ahead included.
     pub downloads_waiting: u64,
     /// Items that are to be looked at again at a time: at most one time for each.
     pub timers: u64,
@@ -89,7 +89,7 @@ pub struct Report {
     pub brake: BrakeReport,
     /// Members met since this start.
     pub peers: Vec<PeerReport>,
-    /// Work under way.
+    /// Work under way, and what failed and is tried again.
     pub tasks: Vec<TaskReport>,
     /// Items that wait for a person or another client, and why.
     pub resting: Vec<(ItemId, String)>,
@@ -156,10 +156,7 @@ impl<S: Store> Engine<S> {
             rows: self.counts.kept.rows,
             unsettled: self.queue.unsettled() as u64,
             uploads_waiting: self.queue.waiting_for_slot(Slot::Upload) as u64,
-            downloads_waiting: [Slot::Download, Slot::Ahead]
-                .map(|kind| self.queue.waiting_for_slot(kind) as u64)
-                .iter()
-                .sum(),
+            downloads_waiting: self.downloads_waiting(),
             timers: self.queue.timers() as u64,
             versions: self.counts.kept.versions,
             cloud_fetches: self.counts.kept.cloud_fetches,
@@ -169,6 +166,14 @@ impl<S: Store> Engine<S> {
             tasks: self.task_reports(),
             resting: self.queue.resting().iter().map(|(item, why)| (*item, why.clone())).collect(),
         }
+    }
+
+    fn downloads_waiting(&self) -> u64 {
+        let slotless = [Slot::Download, Slot::Ahead].map(|kind| self.queue.waiting_for_slot(kind));
+        // Of what is claimed ahead some still listen.
+        let listening = |task: &&Task| task.job.is_ahead(&task.content) && task.until_ms.is_some();
+        let listen = self.tasks.iter().map(|(_, task)| task).filter(listening).count();
+        slotless.iter().sum::<usize>().saturating_add(listen) as u64
     }
 
     fn peer_reports(&self) -> Vec<PeerReport> {
@@ -185,7 +190,8 @@ impl<S: Store> Engine<S> {
 
     fn task_reports(&self) -> Vec<TaskReport> {
         let failure = |item: &ItemId| self.attempts.failure(item).map(String::from);
-        let running = self.tasks.iter().map(|(item, task)| TaskReport {
+        let begun = self.tasks.iter().filter(|(_, task)| !task.job.is_ahead(&task.content));
+        let running = begun.map(|(item, task)| TaskReport {
             item: *item,
             kind: task.job.name(),
             state: task.job.state(),

@@ -466,3 +466,11 @@ fn what_was_claimed_ahead_in_vain_is_left_to_others_for_a_turn_each() {
     moves_until(&mut bench, withdrawn_ms + 1_000);
     assert_eq!(claims_of(&bench, &ahead), 1, "nobody wanted it");
 }
+
+#[test]
+fn people_see_claims_ahead_as_what_waits_and_not_among_what_is_done() {
+    let (bench, ahead) = one_ahead();
+    let report = bench.engine.report();
+    assert_eq!((report.tasks.len(), report.downloads_waiting), (64, 1));
+    assert!(!report.tasks.iter().any(|task| task.item == ahead));
+}

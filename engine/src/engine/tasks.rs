@@ -140,7 +140,7 @@ impl Job {
     }
 
     /// Whether this is the claim of a small content, which is staked before there is a slot to fetch it.
-    fn is_ahead(&self, content: &Content) -> bool {
+    pub(super) fn is_ahead(&self, content: &Content) -> bool {
         matches!(self, Job::Download(_)) && self.listens() && is_small(content)
     }
 
