@@ -39,11 +39,12 @@ const fn waits(name: &'static str, what: &'static str, on: &'static str) -> Clas
 }
 
 /// All of them, in the order of their names.
-pub const CLASSES: [Class; 49] = [
+pub const CLASSES: [Class; 51] = [
     on(
         "between-steps",
         "what is done in a folder takes time: a node dies, or a person comes, between two primitives",
     ),
+    on("burst", "some hundred small new files appear at several nodes at once, and slots are few"),
     on(
         "catalog-answer-late",
         "the catalog applies what it said had failed, later, after a retry or another's commit",
@@ -63,6 +64,10 @@ pub const CLASSES: [Class; 49] = [
     on("clock-offset", "wall clocks are wrong by up to a day"),
     on("clock-step", "a wall clock is set by hours, either way"),
     waits("clone", "one key is alive twice", "alive twice (engine/exchange)"),
+    on(
+        "contents-large",
+        "contents are of all sizes, up to gigabytes, and take their time; slots are few, and transfers stand still or end",
+    ),
     on("crash", "a node dies at any time; the others notice at once or late"),
     on("crash-at-effect", "a node dies just before or just after an effect"),
     on("crash-loop", "a node dies again and again"),

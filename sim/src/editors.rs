@@ -4,7 +4,6 @@
 //! takes what is written with it. A power cut ends programs as it ends the node; who kills the node kills no program.
 
 use crate::file_system::{FileId, FileSystem};
-use crate::node::content;
 use crate::world::{Happening, World};
 use tcat_engine::paths::MediaPath;
 use tcat_engine::publishing::Place;
@@ -29,7 +28,7 @@ impl World {
             return;
         }
         let Some(place) = place_of(&self.folder(n).disk, file) else { return };
-        let content = content(number);
+        let content = self.content(number);
         let before = self.home(n).disk.write(file, content);
         self.forget_saved(n, Some(before));
         self.saved.push((n, content));

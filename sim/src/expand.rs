@@ -4,7 +4,8 @@
 //! links) are armed, and strike a few times. So some runs have one fault alone, and some have everything at once. Each
 //! class draws from a stream of its own: a class that is added leaves the other draws of every seed as they were.
 
-use crate::classes::{CLASSES, ClassState};
+use crate::classes::{CLASSES, Class, ClassState};
+use crate::contents;
 use crate::disk::Trouble;
 use crate::plan::{Fidelity, Item, Mishap, NodePlan, Plan, Site, Spell, Strike, What};
 use crate::random::Random;
@@ -14,6 +15,8 @@ use crate::world::Weather;
 
 /// In how many of a thousand runs a class is possible.
 const CLASS_PERMILLE: u64 = 180;
+/// In how many of a thousand runs some hundred files appear at once: such a run takes as long as ten others.
+const BURST_PERMILLE: u64 = 80;
 /// How many of a thousand sites of a possible class are armed.
 const SITE_PERMILLE: u64 = 450;
 /// How many seeds in a thousand keep their databases on the simulated disk.
@@ -64,9 +67,16 @@ pub fn expand_of(seed: u64, fidelity: Fidelity) -> Plan {
     let busy_ms = plan.items.iter().map(|item| item.at_ms).max().unwrap_or(0).max(2_000);
     plan.calm_ms = busy_ms + 2_000;
     let fidelity = plan.fidelity;
-    for class in CLASSES.iter().filter(|class| class.strikes(fidelity)) {
+    let classes = CLASSES.iter().filter(|class| class.strikes(fidelity));
+    // What adds contents comes first: then these are given sizes.
+    let (last, first): (Vec<&Class>, Vec<&Class>) = classes.partition(|class| class.name == "contents-large");
+    for class in first.into_iter().chain(last) {
         let mut random = Random::named(seed, class.name, 1);
-        let permille = if class.state == ClassState::Full { DISK_PERMILLE } else { CLASS_PERMILLE };
+        let permille = match class.state {
+            ClassState::Full => DISK_PERMILLE,
+            _ if class.name == "burst" => BURST_PERMILLE,
+            _ => CLASS_PERMILLE,
+        };
         if random.permille(permille) {
             plan.classes.push(class.name.into());
             arm(&mut plan, class.name, busy_ms, &mut random);
@@ -88,6 +98,8 @@ fn node(lease_ms: u64, random: &mut Random) -> NodePlan {
 /// Arms the sites of a class: adds what it does to the plan.
 fn arm(plan: &mut Plan, class: &str, busy_ms: u64, random: &mut Random) {
     match class {
+        "burst" => workload::burst(plan, busy_ms, random),
+        "contents-large" => contents::arm(plan, workload::BURST_CONTENT, busy_ms, random),
         "clock-drift" | "clock-offset" => arm_clocks(plan, class, random),
         "dead-at-the-end" => {
             let nodes = plan.nodes.len();

@@ -5,7 +5,7 @@ use tcat_engine::catalog::{Committed, Created, Refusal};
 use tcat_engine::ports::{Effect, Event, Outcome};
 
 /// The names of all goals.
-pub const GOALS: [&str; 36] = [
+pub const GOALS: [&str; 45] = [
     "answer-adopted",
     "answer-changed",
     "answer-corrupt",
@@ -17,6 +17,8 @@ pub const GOALS: [&str; 36] = [
     "answer-refused-revision",
     "catalog-away",
     "catalog-back",
+    "claim-ahead-withdrawn",
+    "claim-renewed-by-progress",
     "conflict",
     "crash-beside-commit",
     "crash-beside-create",
@@ -27,6 +29,7 @@ pub const GOALS: [&str; 36] = [
     "crash-beside-publish",
     "crash-beside-put",
     "crash-between-steps",
+    "download-waited-for-slot",
     "failing",
     "fetched-from-cloud",
     "fetched-from-member",
@@ -39,8 +42,14 @@ pub const GOALS: [&str; 36] = [
     "restored",
     "scan-failed",
     "stepped",
+    "transfer-broken-off",
+    "transfer-outlasted-lease",
+    "transfer-resumed",
+    "transfer-stood-still",
+    "transfer-taken-over",
     "trashed",
     "unreadable",
+    "upload-waited-for-slot",
     "uploaded",
 ];
 

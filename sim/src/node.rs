@@ -6,6 +6,7 @@ use crate::plan::{Fidelity, NodePlan};
 use crate::random::Stream;
 use crate::stepping::Steps;
 use crate::store::{Ending, Snapshot};
+use crate::transfers::UnderWay;
 use crate::world::{Happening, NodeStore, World};
 use std::collections::BTreeMap;
 use tcat_engine::batch::{Keys, Signature};
@@ -25,6 +26,8 @@ pub(crate) struct Node {
     pub(crate) folder: Folder<Planted>,
     /// What it has under way there.
     pub(crate) steps: Steps,
+    /// What it moves.
+    pub(crate) under_way: UnderWay,
     /// Whose folder is its cache: its own, or that of the node with which it shares it.
     pub(crate) home: usize,
     pub(crate) clock: Clock,
@@ -62,6 +65,7 @@ impl Node {
             store: NodeStore::closed(bug, fidelity),
             folder: Folder::new(FULL, bug),
             steps: Steps::default(),
+            under_way: UnderWay::default(),
             life: 0,
             wake_ms: u64::MAX,
             rested: None,
@@ -134,8 +138,8 @@ impl World {
             poll_ms: node.plan.poll_ms,
             listen_ms: 100,
             scan_interval_ms: node.plan.scan_interval_ms,
-            uploads_max: 4,
-            downloads_max: 8,
+            uploads_max: node.plan.uploads_max.map_or(4, |most| most as usize),
+            downloads_max: node.plan.downloads_max.map_or(8, |most| most as usize),
             manual_import: false,
             horizon_ms: self.horizon_ms,
             follow_deletions: options.follow_deletions,
@@ -195,6 +199,7 @@ impl World {
         node.wake_ms = u64::MAX;
         node.paused_until_ms = 0;
         node.dies_at = None;
+        node.under_way.end();
         self.leave_folder(n, how);
         true
     }

@@ -1,6 +1,5 @@
 //! What persons do at the files of a node, whether it runs or not.
 
-use crate::node::content;
 use crate::plan::Deed;
 use crate::random::Stream;
 use crate::world::{Happening, World};
@@ -200,21 +199,21 @@ impl World {
         match deed {
             0 => self.delete(n, path),
             1 => self.rename(n, path, &format!("renamed {number}.jpg")),
-            _ => self.save(n, path, content(number)),
+            _ => self.save(n, path, self.content(number)),
         }
     }
 
     /// A content that nobody had so far.
     pub fn fresh_content(&mut self) -> Content {
         self.next_content += 1;
-        content(self.next_content)
+        self.content(self.next_content)
     }
 
     pub(crate) fn deed(&mut self, deed: &Deed) {
         match deed {
-            Deed::Save { node, path, content: number } => self.save(*node, path, content(*number)),
+            Deed::Save { node, path, content: number } => self.save(*node, path, self.content(*number)),
             Deed::SaveKeepingTime { node, path, content: number } => {
-                self.edit_keeping_mtime(*node, path, content(*number));
+                self.edit_keeping_mtime(*node, path, self.content(*number));
             }
             Deed::Delete { node, path } => self.delete(*node, path),
             Deed::Rename { node, path, to } => self.rename(*node, path, to),
@@ -222,7 +221,7 @@ impl World {
             Deed::Remove { path } => self.remove_for_good(path),
             Deed::Kill { node, path } => self.kill_in_plan(*node, path),
             Deed::AnswerBrake { node, accept } => self.answer_brake_in_plan(*node, *accept),
-            Deed::Rot { node, path, content: number } => self.rot(*node, path, content(*number)),
+            Deed::Rot { node, path, content: number } => self.rot(*node, path, self.content(*number)),
         }
     }
 

@@ -4,6 +4,7 @@
 //! (`expand`), printed and read as JSON, run (`run`), and made smaller (`shrink`).
 
 use crate::clock::ClockPlan;
+use crate::contents::TransferPlan;
 use crate::disk::Trouble;
 use crate::world::Weather;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,9 @@ pub const PLAN_VERSION: u32 = 1;
 pub const NODES_MAX: usize = 64;
 /// The most items of a plan.
 pub const ITEMS_MAX: usize = 100_000;
+
+/// The most uploads or downloads that a node may have under way.
+pub const SLOTS_MAX: u64 = 64;
 
 /// Everything that a run depends on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -67,6 +71,9 @@ pub struct Plan {
     /// What persons saved must be found in files and in the catalog's history: that it lies in a trash does not count.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub open: bool,
+    /// Contents have sizes of their own and take their time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfers: Option<TransferPlan>,
 }
 
 /// What a world of the claim rule alone has: contents that only the cloud has, and how they move.
@@ -128,14 +135,32 @@ pub struct NodePlan {
     /// A file that a person deletes there is deleted everywhere.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub follow_deletions: bool,
+    /// How many uploads it may have under way; 4, if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uploads_max: Option<u64>,
+    /// How many downloads; 8, if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downloads_max: Option<u64>,
 }
 
 impl Default for NodePlan {
     fn default() -> Self {
         let clock = ClockPlan::default();
         let (home, twin_of, follow_deletions) = (None, None, false);
+        let (uploads_max, downloads_max) = (None, None);
         let (lease_ms, poll_ms, scan_interval_ms, starts_ms) = (2_000, 500, 20_000, 0);
-        Self { clock, lease_ms, poll_ms, scan_interval_ms, starts_ms, home, twin_of, follow_deletions }
+        Self {
+            clock,
+            lease_ms,
+            poll_ms,
+            scan_interval_ms,
+            starts_ms,
+            home,
+            twin_of,
+            follow_deletions,
+            uploads_max,
+            downloads_max,
+        }
     }
 }
 
@@ -575,6 +600,7 @@ impl Plan {
             brake_percent: None,
             once: false,
             open: false,
+            transfers: None,
         }
     }
 
@@ -617,6 +643,13 @@ impl Plan {
             }) {
                 return wrong(format!("node {n} cannot be like a node that is itself like another"));
             }
+        }
+        let slots = self.nodes.iter().flat_map(|node| node.uploads_max.into_iter().chain(node.downloads_max));
+        if slots.into_iter().any(|slots| slots == 0 || slots > SLOTS_MAX) {
+            return wrong(format!("1 to {SLOTS_MAX} uploads and downloads are possible"));
+        }
+        if let Some(transfers) = &self.transfers {
+            transfers.check()?;
         }
         let idle = self.dead.iter().chain(&self.deaf).chain(&self.plain_roots).copied();
         let named = self.items.iter().flat_map(|item| item.what.nodes()).chain(idle);

@@ -73,9 +73,11 @@ pub enum Stream {
     Disk,
     /// What happens between the primitives of one node's work in its folder.
     Steps,
+    /// How long it takes until one node's transfer that breaks is over.
+    Transfer,
 }
 
-const STREAMS: [(Stream, &str); 9] = [
+const STREAMS: [(Stream, &str); 10] = [
     (Stream::Start, "start"),
     (Stream::Link, "link"),
     (Stream::Effect, "effect"),
@@ -85,6 +87,7 @@ const STREAMS: [(Stream, &str); 9] = [
     (Stream::Test, "test"),
     (Stream::Disk, "disk"),
     (Stream::Steps, "steps"),
+    (Stream::Transfer, "transfer"),
 ];
 
 /// The named streams of one seed.

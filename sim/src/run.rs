@@ -123,6 +123,7 @@ impl World {
         world.planned = true;
         world.calm_at_ms = world.now_ms() + plan.calm_ms;
         world.items = Arc::new(plan.items.clone());
+        world.transfers.plan = plan.transfers.clone().map(Arc::new);
         world.book.off = (plan.canary == Some(Canary::CheckerOff)).then_some(Invariant::S8);
         for n in &plan.plain_roots {
             world.nodes[*n].folder = Folder::new(Abilities { exchange: false, ..FULL }, bug);

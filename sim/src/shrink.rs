@@ -117,6 +117,7 @@ impl Shrinking<'_> {
         self.try_plan(Plan { fidelity: Fidelity::Light, ..plan });
         let plan = self.best.clone();
         self.try_plan(Plan { plain_roots: Vec::new(), ..plan });
+        self.plainer_contents();
         self.plainer_nodes();
         self.fewer_nodes();
         let last_ms = self.best.items.iter().map(|item| item.at_ms).max().unwrap_or(0);
@@ -131,6 +132,23 @@ impl Shrinking<'_> {
             // Names for people only.
             self.best.classes.clear();
         }
+    }
+
+    /// As if nothing took its time, or of fewer sizes.
+    fn plainer_contents(&mut self) {
+        let Some(mut transfers) = self.best.transfers.clone() else { return };
+        if self.try_plan(Plan { transfers: None, ..self.best.clone() }) {
+            return;
+        }
+        transfers.keep_only(&self.best.items);
+        for number in transfers.sizes.keys().copied().collect::<Vec<_>>() {
+            let mut fewer = transfers.clone();
+            fewer.sizes.remove(&number);
+            if self.try_plan(Plan { transfers: Some(fewer.clone()), ..self.best.clone() }) {
+                transfers = fewer;
+            }
+        }
+        self.try_plan(Plan { transfers: Some(transfers), ..self.best.clone() });
     }
 
     fn plainer_nodes(&mut self) {

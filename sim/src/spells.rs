@@ -328,7 +328,7 @@ impl World {
     }
 
     /// What keeps every effect of this kind from being done now.
-    fn refusal(&self, n: usize, site: Site) -> Option<Outcome> {
+    pub(crate) fn refusal(&self, n: usize, site: Site) -> Option<Outcome> {
         let refuses = |spell: &Spell| match spell {
             Spell::CatalogAway { node } if is_far(site) && node.is_none_or(|node| node == n) => {
                 Some(failed("the catalog cannot be reached"))

@@ -35,6 +35,11 @@ const FAMILIES: [Family; 10] = [
 /// The number of the first content that a plan saves.
 const FIRST_CONTENT: u64 = 1_000;
 
+/// The number of the first content of a burst; none of a plan's deeds beside it comes so far.
+pub(crate) const BURST_CONTENT: u64 = 100_000;
+/// The most files of a burst.
+const BURST_MAX: u64 = 300;
+
 /// Adds what persons do to a plan.
 pub(crate) fn deeds(plan: &mut Plan) {
     let random = &mut Random::named(plan.seed, "workload", 0);
@@ -152,6 +157,39 @@ fn habits(plan: &mut Plan, family: &str, end_ms: u64, random: &mut Random) {
         }
         _ => {}
     }
+}
+
+/// Adds some hundred files that appear at once, at one node or at several, and leaves all nodes few slots.
+pub(crate) fn burst(plan: &mut Plan, busy_ms: u64, random: &mut Random) {
+    let (begun_ms, count) = (random.below(busy_ms), random.between(100, BURST_MAX));
+    let pause_ms = random.below(3);
+    let authors: Vec<_> = (0..plan.nodes.len()).filter(|_| random.permille(500)).collect();
+    for n in 0..count {
+        let node = random.one_of(&authors).copied().unwrap_or(0);
+        let (path, content) = (format!("burst/{n}.jpg"), BURST_CONTENT + n);
+        push(plan, begun_ms + n * pause_ms, Deed::Save { node, path, content });
+    }
+    for node in &mut plan.nodes {
+        node.downloads_max = random.permille(700).then(|| random.between(1, 3));
+    }
+    if plan.nodes.len() > 1 && random.permille(500) {
+        leave_to_the_cloud(plan, begun_ms, &authors, random);
+    }
+}
+
+/// Those who did not bring the files come when they are in the cloud, and who brought them is away: all are to be fetched
+/// from the cloud at once.
+fn leave_to_the_cloud(plan: &mut Plan, begun_ms: u64, authors: &[usize], random: &mut Random) {
+    let authors = if authors.is_empty() { &[0] } else { authors };
+    let others_ms = random.between(10_000, 40_000);
+    for node in 0..plan.nodes.len() {
+        let (at_ms, down_ms) = match authors.contains(&node) {
+            true => (begun_ms + others_ms - random.below(500), random.between(5_000, 40_000)),
+            false => (begun_ms, others_ms + random.below(300)),
+        };
+        plan.items.push(Item { at_ms, what: What::Strike(Strike::Crash { node, down_ms, noticed_ms: 0 }) });
+    }
+    plan.calm_ms = plan.calm_ms.max(begun_ms + others_ms + random.between(5_000, 30_000));
 }
 
 /// Adds a file that rots.

@@ -18,6 +18,7 @@ use crate::plan::{Fidelity, Item, NodePlan, Spell};
 use crate::random::{Stream, Streams};
 use crate::store::SimStore;
 use crate::trace::Trace;
+use crate::transfers::Transfers;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -104,6 +105,7 @@ pub struct World {
     pub(crate) planned: bool,
     pub(crate) items: Arc<Vec<Item>>,
     pub(crate) spells: Vec<(u64, u64, Spell)>,
+    pub(crate) transfers: Transfers,
     pub(crate) next_spell: u64,
     /// When faults end for good: what they have delayed comes soon after at the latest.
     pub(crate) calm_at_ms: u64,
@@ -206,6 +208,7 @@ impl World {
             planned: false,
             items: Arc::default(),
             spells: Vec::new(),
+            transfers: Transfers::default(),
             next_spell: 0,
             calm_at_ms: u64::MAX,
             is_spent: false,
@@ -399,8 +402,11 @@ impl World {
         }
     }
 
-    /// An effect is done, unless the node dies beside it.
+    /// An effect is done once its bytes have moved, unless the node dies beside it.
     fn run_effect(&mut self, node: usize, life: u64, id: EffectId, effect: Effect) {
+        if self.is_moving(node, life, id, &effect) {
+            return;
+        }
         if !matches!(effect, Effect::ReadFeed { .. })
             && let Some((skip, before, down_ms)) = self.nodes[node].dies_at
         {
@@ -419,52 +425,6 @@ impl World {
         let outcome = self.perform_among_faults(node, effect);
         let ms = self.streams.of(Stream::Effect, node).below(20);
         self.later(ms, Happening::Input { node, life, input: Box::new(Input::Done(id, outcome)) });
-    }
-
-    /// How long another look has to wait, if one is under way.
-    fn looking(&self, node: usize) -> Option<u64> {
-        let ms = self.nodes[node].looking_until_ms.saturating_sub(self.now_ms);
-        (ms > 0).then_some(ms)
-    }
-
-    /// Looks at single paths now; the engine hears of it later. Where the folder is not there nothing is said of them, as by
-    /// the scanner that ships: only the next full scan tells.
-    fn look(&mut self, node: usize, life: u64, paths: &[MediaPath]) {
-        let observations = paths.iter().map(|path| self.folder(node).look(path)).collect();
-        let input = Input::Observed { since_ms: self.mono_ms(node), observations };
-        let ms = self.looks_for(node, 50);
-        if !self.is_unmounted(node) {
-            self.later(ms, Happening::Input { node, life, input: Box::new(input) });
-        }
-    }
-
-    fn scan(&mut self, node: usize, life: u64) {
-        if self.faults.unmounted == Some(node) {
-            let input = Input::ScanFailed("the media folder is gone".into());
-            return self.later(1, Happening::Input { node, life, input: Box::new(input) });
-        }
-        let (observations, coverage) = self.folder(node).scan();
-        let ms = self.looks_for(node, 200);
-        if self.is_unmounted(node) {
-            let input = Box::new(Input::ScanFailed("the media folder is not there".into()));
-            return self.later(ms, Happening::Input { node, life, input });
-        }
-        for page in observations.chunks(512) {
-            let input = Input::Observed { since_ms: self.mono_ms(node), observations: page.to_vec() };
-            self.later(ms, Happening::Input { node, life, input: Box::new(input) });
-        }
-        self.later(ms, Happening::Input { node, life, input: Box::new(Input::Scanned(coverage)) });
-    }
-
-    fn mono_ms(&self, node: usize) -> u64 {
-        self.nodes[node].clock.now(self.now_ms).mono_ms
-    }
-
-    fn looks_for(&mut self, node: usize, least_ms: u64) -> u64 {
-        let most_ms = least_ms.max(self.faults.look_ms_max).max(self.slow_looks_ms(node));
-        let ms = self.streams.of(Stream::Look, node).below(most_ms);
-        self.nodes[node].looking_until_ms = self.now_ms + ms;
-        ms
     }
 
     /// The engine of a node takes an input, now or when the node is no longer paused.
@@ -559,8 +519,7 @@ impl World {
                 let ms = 1 + self.streams.of(Stream::Effect, n).below(100 + late_ms);
                 self.later(ms, Happening::Runs { node: n, life, id, effect });
             }
-            // Effects of this world are over before anybody could break them off.
-            Output::Cancel(_) => {}
+            Output::Cancel(id) => self.break_off(n, id),
             Output::ScanAll => {
                 let ms = 1 + self.streams.of(Stream::Look, n).below(50);
                 self.later(ms, Happening::Scan { node: n, life });
@@ -712,13 +671,8 @@ impl World {
     }
 
     fn fetch(&mut self, n: usize, from: ClientId, content: &Content) -> Outcome {
-        let source = self.nodes.iter().position(|node| node.id == from && node.engine.is_some());
-        let open = |at: &usize| !self.is_cut(n, *at) && !self.is_cut(*at, n) && !self.is_unmounted(*at);
-        let Some(source) = source.filter(open).map(|at| &self.nodes[at]) else {
-            return Outcome::Failed("cannot be reached".into());
-        };
-        if !self.nodes[source.home].folder.contents().values().any(|held| held.same_as(content)) {
-            return Outcome::Missing;
+        if let Err(outcome) = self.source(n, from, content) {
+            return outcome;
         }
         self.home(n).add_partial(content);
         Outcome::Done { stat: FileStat::default() }

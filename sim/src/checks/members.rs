@@ -309,9 +309,7 @@ impl World {
     /// S8: of a burst of changes at one node, others have taken no more than its brake lets pass.
     pub(crate) fn check_burst(&mut self, n: usize) {
         let saved = |item: &crate::plan::Item| match &item.what {
-            What::Deed(Deed::Save { node, content, .. }) if *node != n => {
-                Some(crate::node::content(*content))
-            }
+            What::Deed(Deed::Save { node, content, .. }) if *node != n => Some(self.content(*content)),
             _ => None,
         };
         let files: BTreeSet<Content> = self.items.iter().filter_map(saved).collect();

@@ -51,6 +51,8 @@ pub struct Truth {
     pub said: BTreeMap<(usize, ItemId), Said>,
     /// How far each node knew every ledger when it last ran.
     pub knew: BTreeMap<usize, VersionVector>,
+    /// Claims of downloads that each node has said, with no word yet that the work began; since when.
+    pub ahead: BTreeMap<(usize, ItemId), u64>,
     /// Who began last to fetch a content from the cloud, and when.
     pub gets: BTreeMap<Content, (usize, u64)>,
     /// How often each node began a new incarnation.

@@ -6,7 +6,7 @@ use crate::node::PaperKeys;
 use crate::world::World;
 use tcat_engine::clock::Stamp;
 use tcat_engine::content::Content;
-use tcat_engine::entry::Entry;
+use tcat_engine::entry::{Claim, Entry, TaskKind};
 use tcat_engine::ids::ItemId;
 use tcat_engine::message::{Message, Page};
 use tcat_engine::paths::MediaPath;
@@ -64,6 +64,7 @@ impl World {
         let before = said.1.take();
         let held = entry.copy.as_ref().and_then(|copy| copy.held.as_ref());
         *said = (stamp, held.map(|held| (held.path.clone(), held.content)));
+        self.witness_claim(n, item, entry);
         match entry.is_tombstone() {
             true => _ = self.truth.tombstones.insert((n, item), stamp),
             false => _ = self.truth.tombstones.remove(&(n, item)),
@@ -76,6 +77,20 @@ impl World {
                 let text = format!("node {} takes back that it holds {path}, which it cannot see", n + 1);
                 found(now_ms, &[n], &[item], text)
             });
+        }
+    }
+
+    /// A claim ahead of the slots is withdrawn when there was none for it in two thirds of a lease.
+    fn witness_claim(&mut self, n: usize, item: ItemId, entry: &Entry) {
+        let ahead = |claim: &Claim| claim.task == TaskKind::Download && !claim.started;
+        let now_ms = self.now_ms();
+        if entry.claims.iter().any(ahead) {
+            self.truth.ahead.entry((n, item)).or_insert(now_ms);
+        } else if let Some(since_ms) = self.truth.ahead.remove(&(n, item)) {
+            let lasted_ms = (now_ms - since_ms).saturating_sub(self.nodes[n].plan.lease_ms / 3 * 2);
+            if entry.claims.is_empty() && entry.held_content().is_none() && (1..300).contains(&lasted_ms) {
+                self.goals.met("claim-ahead-withdrawn");
+            }
         }
     }
 
