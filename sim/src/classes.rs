@@ -1,6 +1,6 @@
-//! The classes of faults: which there are, what each is, and what those wait for that no engine has a rule for yet.
+//! The classes of faults: which there are, what each is, and which of them strike in situations alone, or not yet.
 //!
-//! A waiting class is counted and off: whoever builds the rule sets it to [`ClassState::On`].
+//! A waiting class is counted and off: whoever builds what it waits for sets it to [`ClassState::On`].
 
 use crate::plan::Fidelity;
 
@@ -11,7 +11,9 @@ pub enum ClassState {
     On,
     /// It can where nodes keep their databases on a disk.
     Full,
-    /// The simulator can do it, the engine has no rule for it yet: what it waits for.
+    /// It strikes in this situation alone, which has around it what it needs; not among all the others at random.
+    Situation(&'static str),
+    /// It does not strike yet: what it waits for.
     Waits(&'static str),
 }
 
@@ -32,6 +34,10 @@ const fn on(name: &'static str, what: &'static str) -> Class {
 
 const fn full(name: &'static str, what: &'static str) -> Class {
     Class { name, what, state: ClassState::Full }
+}
+
+const fn situation(name: &'static str, what: &'static str, situation: &'static str) -> Class {
+    Class { name, what, state: ClassState::Situation(situation) }
 }
 
 const fn waits(name: &'static str, what: &'static str, on: &'static str) -> Class {
@@ -58,12 +64,12 @@ pub const CLASSES: [Class; 51] = [
         "catalog-fails",
         "the catalog says no and has done nothing: time-outs, overload, a storm of conflicts",
     ),
-    waits("catalog-restored", "the catalog comes back from a backup", "catalog epochs (engine/catalog)"),
+    situation("catalog-restored", "the catalog comes back from a backup", "catalog-restored"),
     on("catalog-stale", "a reading of the feed ends early and says that this was the head"),
     on("clock-drift", "clocks run up to 500 millionths too fast or slow"),
     on("clock-offset", "wall clocks are wrong by up to a day"),
     on("clock-step", "a wall clock is set by hours, either way"),
-    waits("clone", "one key is alive twice", "alive twice (engine/exchange)"),
+    situation("clone", "one key is alive twice", "one-key-twice"),
     on(
         "contents-large",
         "contents are of all sizes, up to gigabytes, and take their time; slots are few, and transfers stand still or end",
@@ -89,11 +95,11 @@ pub const CLASSES: [Class; 51] = [
     on("effects-fail", "effects in the folder or from members fail"),
     on("effects-slow", "effects take seconds"),
     on("frames-short", "long frames do not arrive"),
-    waits("hang", "an effect is never answered", "claims that are renewed by progress alone (engine/claims)"),
+    situation("hang", "an effect is never answered", "transfers-hang"),
     full("kill", "some crashes are of the process alone: what it had written is there, synced or not"),
     on("lookup-slow", "looks at files take seconds"),
     on("meddling", "a person saves, deletes or renames a file in the moment in which an effect is at it"),
-    waits("member-retired", "a member is retired, and comes back", "membership in the engine"),
+    situation("member-retired", "a member is retired, and comes back", "retired-while-writing"),
     on("net-clog", "messages of one link wait, and then come all at once in another order"),
     on("net-cut-one-way", "what some say does not reach others; the way back is open"),
     on("net-foul", "messages are lost, doubled and overtake each other"),
@@ -104,31 +110,19 @@ pub const CLASSES: [Class; 51] = [
     waits(
         "object-missing",
         "an object is gone from the store",
-        "objects that are put again (engine/catalog)",
+        "a checker that knows of which contents there was no other copy (sim/checks)",
     ),
     on("pause", "a process stands still, longer than a lease, and goes on"),
     on("plain-root", "a folder has no atomic exchange of two names"),
-    waits(
-        "restore",
-        "a node's database comes back from an earlier time",
-        "forks shown by heads (engine/exchange)",
-    ),
+    situation("restore", "a node's database comes back from an earlier time", "database-restored"),
     on("rot", "a file's bytes change though nobody writes"),
-    waits("shared-cache", "two nodes work on one folder", "shared caches (engine/lines)"),
+    situation("shared-cache", "two nodes work on one folder", "shared-folder-lags"),
     on("trash-written", "a program goes on writing into a file that it has open, in trash too"),
     on("unmounted", "the media folder is away, and the storage says so"),
-    waits(
-        "unmounted-empty",
-        "the media folder is away and looks empty",
-        "the brake and the root's marker (engine/paths)",
-    ),
+    situation("unmounted-empty", "the media folder is away and looks empty", "folder-unmounted"),
     on("watcher-blind", "the watcher misses what persons do: only scans find it"),
     on("wipe", "a node's database is lost while its media are kept"),
-    waits(
-        "wipe-with-removals",
-        "the same where items were removed meanwhile",
-        "the root's marker (engine/paths)",
-    ),
+    situation("wipe-with-removals", "the same where items were removed meanwhile", "killed-while-away"),
 ];
 
 impl Class {
@@ -137,7 +131,7 @@ impl Class {
         match self.state {
             ClassState::On => true,
             ClassState::Full => fidelity == Fidelity::Full,
-            ClassState::Waits(_) => false,
+            ClassState::Situation(_) | ClassState::Waits(_) => false,
         }
     }
 }
@@ -156,5 +150,13 @@ mod tests {
         let names: Vec<_> = CLASSES.iter().map(|class| class.name).collect();
         assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
         assert!(is_on("crash") && !is_on("clone") && !is_on("kill") && !is_on("no such class"));
+    }
+
+    #[test]
+    fn the_situations_of_classes_are_there() {
+        for class in &CLASSES {
+            let ClassState::Situation(name) = class.state else { continue };
+            assert!(crate::situations::named(name).is_some(), "{name}");
+        }
     }
 }

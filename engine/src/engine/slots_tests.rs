@@ -233,6 +233,10 @@ fn who_goes_first_and_hears_of_another_listens_on_until_the_word_that_it_has_beg
         assert_eq!(gets(&bench).len(), usize::from(!heard), "a listening takes 100 ms");
         until(&mut bench, 100_300);
         assert_eq!(gets(&bench).len(), 1);
+        other_claims(&mut bench, item(n));
+        until(&mut bench, 100_350);
+        let begun = bench.engine.tasks.get(&item(n)).unwrap();
+        assert_eq!(begun.until_ms, None, "who has begun does not listen");
     }
 }
 

@@ -90,12 +90,16 @@ pub fn faults() {
         let state = match class.state {
             ClassState::On => "on".into(),
             ClassState::Full => "on, with databases on disks".into(),
+            ClassState::Situation(name) => format!("in the situation {name}"),
             ClassState::Waits(what) => format!("waits for {what}"),
         };
         println!("  {:22} {} [{state}]", class.name, class.what);
     }
-    let waiting = CLASSES.iter().filter(|class| matches!(class.state, ClassState::Waits(_))).count();
-    println!("  {} on, {waiting} waiting\n\ninvariants", CLASSES.len() - waiting);
+    let count = |is: fn(&ClassState) -> bool| CLASSES.iter().filter(|class| is(&class.state)).count();
+    let situations = count(|state| matches!(state, ClassState::Situation(_)));
+    let waiting = count(|state| matches!(state, ClassState::Waits(_)));
+    let on = CLASSES.len() - situations - waiting;
+    println!("  {on} on, {situations} in situations alone, {waiting} waiting\n\ninvariants");
     for invariant in Invariant::ALL {
         match invariant.waits_for() {
             None => println!("  {invariant}"),
