@@ -118,6 +118,7 @@ quickcheck! {
                 && tasks.iter().all(|(_, task)| tasks.brings(&task.content) == brings(&task.content))
                 && (0..3).all(|n| tasks.keeps(&item(n)) == keeps(item(n)))
                 && tasks.due_ms() == due_ms
+                && tasks.is_empty() == (all().count() == 0)
         })
     }
 
