@@ -27,14 +27,16 @@ use tokio::sync::oneshot;
 /// How often, and how long apart, a busy member is asked again before another source is looked for.
 const BUSY_ATTEMPTS_MAX: u32 = 600;
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
-/// How often the engine is told how many bytes a transfer has moved.
-const PROGRESS_PAUSE: Duration = Duration::from_millis(500);
+/// The engine is told at least so often how many bytes a transfer has moved.
+const PROGRESS_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// What effects are done with.
 pub(super) struct Effects {
     pub(super) me: ClientId,
     pub(super) name: String,
     pub(super) quiet_ms: u64,
+    /// How often the engine is told how many bytes a transfer has moved.
+    pub(super) progress_pause: Duration,
     pub(super) catalog: Arc<dyn Catalog>,
     pub(super) objects: Objects,
     pub(super) folder: Arc<CacheFolder>,
@@ -99,6 +101,12 @@ fn done(stat: Option<FileStat>) -> Outcome {
     Outcome::Done { stat: stat.unwrap_or_default() }
 }
 
+/// A renewal has to be written, heard and answered within two thirds of a lease: of the time until then the pause is to
+/// take little.
+pub(super) fn progress_pause(lease_ms: u64) -> Duration {
+    PROGRESS_PAUSE_MAX.min(Duration::from_millis(lease_ms / 10))
+}
+
 fn failed(error: impl std::fmt::Display) -> Outcome {
     Outcome::Failed(error.to_string())
 }
@@ -131,7 +139,7 @@ impl Effects {
                     self.moved.end(id);
                     return failed("broken off: another member does it, or the claim on it was lost");
                 }
-                () = tokio::time::sleep(PROGRESS_PAUSE) => {
+                () = tokio::time::sleep(self.progress_pause) => {
                     let bytes = self.moved.bytes_of(id);
                     if bytes > told_bytes {
                         told_bytes = bytes;
@@ -403,4 +411,16 @@ fn move_file(folder: &CacheFolder, path: &MediaPath, to: &MediaPath) -> Result<O
         FileMoved::Occupied => Outcome::Occupied,
         FileMoved::Absent => Outcome::Missing,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_told_each_half_second_and_more_often_where_a_lease_is_short() {
+        let pauses =
+            [1_000, 4_999, 5_000, 10_000, 600_000].map(|lease_ms| progress_pause(lease_ms).as_millis());
+        assert_eq!(pauses, [100, 499, 500, 500, 500]);
+    }
 }

@@ -142,6 +142,7 @@ impl Group {
             me,
             name: settings.config.name.clone(),
             quiet_ms: settings.config.scan.quiet_ms,
+            progress_pause: effects::progress_pause(settings.config.lease_ms),
             catalog: Arc::clone(&catalog),
             objects: objects.clone(),
             folder: Arc::clone(&folder),
