@@ -432,7 +432,9 @@ impl<S: Store> Engine<S> {
             Verdict::Import | Verdict::OfferAgain => self.begin_import(item, &entry)?,
             Verdict::Complete | Verdict::Upload => self.begin_upload(item, entry, row)?,
             Verdict::UploadAgain => {
-                if let Some(row) = row {
+                if let Some(row) = row
+                    && self.has_slot(Slot::Download, item)
+                {
                     self.begin_unsound(item, &row);
                 }
             }

@@ -255,6 +255,12 @@ fn a_claim_ahead_goes_on_when_a_slot_is_free() {
     let under_way = gets(&bench);
     assert_eq!((claimed(&bench), under_way.len()), (65, 64));
     bench.input(Input::Done(under_way[0], Outcome::Missing));
+    let told = bench.outputs.iter().find_map(|output| match output {
+        Output::Effect(id, Effect::Unsound(_)) => Some(*id),
+        _ => None,
+    });
+    assert_eq!(gets(&bench).len(), 64, "the word to the catalog keeps its share");
+    bench.input(Input::Done(told.unwrap(), Outcome::Failed("away".into())));
     assert_eq!(gets(&bench).len(), 65);
 }
 
@@ -328,10 +334,10 @@ fn what_a_member_gives_is_not_kept_waiting_by_small_contents_of_the_cloud() {
     other_holds(&mut bench, 201..=203);
     assert_eq!(fetched(&bench).len(), 0);
     let under_way = gets(&bench);
-    bench.input(Input::Done(under_way[0], Outcome::Missing));
+    bench.input(Input::Done(under_way[0], Outcome::Failed("away".into())));
     assert_eq!(fetched(&bench).len(), 1, "one share is enough to begin");
     // As soon as what it took too much is given back, those of the cloud go on, and it alone with them.
-    under_way[1..=20].iter().for_each(|id| bench.input(Input::Done(*id, Outcome::Missing)));
+    under_way[1..=20].iter().for_each(|id| bench.input(Input::Done(*id, Outcome::Failed("away".into()))));
     assert_eq!((fetched(&bench).len(), gets(&bench).len()), (1, 64 + 5));
     let done = fetched(&bench)[0];
     bench.engine.queue.shun(item(done.1.md5.0[0]), OTHER, u64::MAX);
@@ -448,7 +454,7 @@ fn a_claim_ahead_does_not_begin_so_late_that_its_first_renewal_could_not_arrive(
     let under_way = gets(&bench);
     assert_eq!(under_way.len(), 64);
     // Its lease would be over in 66 ms, and the other is not known by then to have its next word.
-    bench.input(Input::Done(under_way[0], Outcome::Missing));
+    bench.input(Input::Done(under_way[0], Outcome::Failed("away".into())));
     until(&mut bench, staked_ms + 6_700);
     assert!(!bench.outputs.iter().any(|output| matches!(output, Output::Cancel(_))));
     assert_eq!(bench.engine.claiming.unheard_until_ms, 0, "nothing has to wait for that");
@@ -465,6 +471,9 @@ fn what_was_claimed_ahead_in_vain_is_left_to_others_for_a_turn_each() {
     let withdrawn_ms = bench.now_ms;
     let under_way = gets(&bench);
     bench.input(Input::Done(under_way[0], Outcome::Missing));
+    let told = bench.engine.tasks.iter().find(|(_, task)| matches!(task.job, Job::Unsound(_)));
+    let told = *told.unwrap().0;
+    bench.engine.tasks.remove(&told);
     // The other stakes after 400 ms, and is heard.
     moves_until(&mut bench, withdrawn_ms + 600);
     assert_eq!(claims_of(&bench, &ahead), 0, "it is free, and there is a slot");

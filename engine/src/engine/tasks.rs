@@ -148,9 +148,11 @@ impl Job {
     pub(super) fn slot(&self, content: &Content) -> Option<Slot> {
         match self {
             Job::Import | Job::Upload(_) | Job::Kill(_) => Some(Slot::Upload),
-            Job::Unsound(_) | Job::Offer(_) => None,
+            Job::Offer(_) => None,
             Job::Download(_) if self.is_ahead(content) => Some(Slot::Ahead),
-            Job::Download(_) | Job::Take(_) => Some(Slot::Download),
+            // Where a whole store is gone, each download ends in a word to the catalog: it keeps the share until that is
+            // answered.
+            Job::Download(_) | Job::Take(_) | Job::Unsound(_) => Some(Slot::Download),
             Job::SetAside { .. } | Job::Trash { .. } | Job::Move { .. } => Some(Slot::Folder),
         }
     }
