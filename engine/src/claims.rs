@@ -14,6 +14,9 @@ use crate::entry::Claim;
 use crate::ids::ClientId;
 use std::cmp::Reverse;
 
+/// The longest, in milliseconds, that a transfer which moves bytes says nothing of them to the engine.
+const PROGRESS_MS_MAX: u64 = 500;
+
 /// How long a claim stands without being renewed, in milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Lease(pub u64);
@@ -37,6 +40,12 @@ impl Lease {
     /// How often a task that makes progress renews its claim.
     pub fn renewal_ms(self) -> u64 {
         (self.0 / 5).max(1)
+    }
+
+    /// How often those who move bytes tell the engine how many: each half second, and more often where the lease is short.
+    /// A renewal has to be written, heard and answered before the holder stops; of the time until then this is to take little.
+    pub fn progress_ms(self) -> u64 {
+        (self.0 / 10).clamp(1, PROGRESS_MS_MAX)
     }
 
     /// After a pause of this length between two inputs we did not listen: we were suspended, or starved.
@@ -197,6 +206,8 @@ mod tests {
         assert_eq!(lease.margin_ms(), 3_000);
         assert_eq!(lease.renewal_ms(), 6_000, "a fifth");
         assert_eq!(lease.deaf_ms(), 15_000, "a half");
+        let progress = [0, 1_000, 4_999, 5_000, 600_000].map(|lease_ms| Lease(lease_ms).progress_ms());
+        assert_eq!(progress, [1, 100, 499, 500, 500], "a tenth, half a second at most");
         // However short: nothing is renewed without a pause, and no input alone makes us deaf.
         assert_eq!((Lease(1).renewal_ms(), Lease(1).deaf_ms()), (1, 1));
     }

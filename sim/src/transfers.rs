@@ -11,12 +11,11 @@ use crate::spells::{failed, site};
 use crate::world::{Happening, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use tcat_engine::claims::Lease;
 use tcat_engine::content::Content;
 use tcat_engine::ids::ClientId;
 use tcat_engine::ports::{Effect, EffectId, Input, Outcome};
 
-/// How often a transfer tells how far it is.
-const PROGRESS_MS: u64 = 500;
 /// Larger contents take more than the smallest share of a slot.
 const SMALL_BYTES: u64 = 1 << 20;
 
@@ -140,7 +139,8 @@ impl World {
             self.whole(n, id, way, content, &transfer);
             return false;
         }
-        let most_ms = if way == Way::Here { u64::MAX } else { PROGRESS_MS };
+        let progress_ms = Lease(self.nodes[n].plan.lease_ms).progress_ms();
+        let most_ms = if way == Way::Here { u64::MAX } else { progress_ms };
         transfer.step_ms = (content.size - transfer.moved).div_ceil(bytes_ms).min(most_ms);
         self.nodes[n].under_way.transfers.insert(id, transfer);
         self.later(transfer.step_ms, Happening::Runs { node: n, life, id, effect: effect.clone() });

@@ -372,7 +372,7 @@ impl<S: Store> Engine<S> {
         let scope = Scope::of(claim.task, &claim.target);
         self.keep_epoch(scope, claim.epoch)?;
         let in_company = !self.claiming.is_alone();
-        self.claiming.work.insert(item, Work::new(&claim, leased, in_company, self.now.mono_ms));
+        self.claiming.work.insert(item, Work::new(&claim, leased, in_company, self.now));
         self.write_claim(item, claim)
     }
 

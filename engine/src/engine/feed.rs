@@ -40,7 +40,8 @@ pub(super) struct Feed {
     away: bool,
     /// Something new was hinted at while a reading was under way.
     hinted: bool,
-    /// What the mirror has of the item that was asked for last: while an item is settled it is asked for many times.
+    /// What the mirror has of the item that was asked for last, as the transaction shows it: while an item is settled it is
+    /// asked for many times. Whoever writes a row replaces it.
     last: RefCell<Option<(ItemId, Option<Arc<Mirrored>>)>>,
 }
 

@@ -15,7 +15,7 @@ use crate::content::Content;
 use crate::entry::{Claim, TaskKind};
 use crate::ids::ItemId;
 use crate::planted::Bug;
-use crate::ports::{EffectId, Outcome, Output};
+use crate::ports::{EffectId, Now, Outcome, Output};
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -66,20 +66,20 @@ enum Stop {
 }
 
 impl Work {
-    pub(super) fn new(claim: &Claim, leased: bool, in_company: bool, now_ms: u64) -> Self {
+    pub(super) fn new(claim: &Claim, leased: bool, in_company: bool, now: Now) -> Self {
         Self {
             task: claim.task,
             content: claim.target,
             leased,
             in_company,
-            proven_ms: now_ms,
-            proven_wall_ms: 0,
+            proven_ms: now.mono_ms,
+            proven_wall_ms: now.wall_ms,
             unproven: VecDeque::new(),
-            written_ms: now_ms,
+            written_ms: now.mono_ms,
             moved: 0,
             written: 0,
             stepped: false,
-            moved_ms: now_ms,
+            moved_ms: now.mono_ms,
             stopping: None,
         }
     }

@@ -26,6 +26,10 @@ fn claim() -> Claim {
     Claim { task: TaskKind::Download, target: content(), epoch: 1, seen, started, progress: 0, attempts: 0 }
 }
 
+fn at(mono_ms: u64) -> Now {
+    Now { mono_ms, wall_ms: 0 }
+}
+
 fn stamp(counter: u64) -> Stamp {
     Stamp { incarnation: Incarnation(1), counter }
 }
@@ -74,7 +78,7 @@ fn claims_of(bench: &Bench) -> usize {
 
 #[test]
 fn a_holder_counts_from_the_sending_of_the_last_renewal_that_arrived() {
-    let mut work = Work::new(&claim(), true, false, 10);
+    let mut work = Work::new(&claim(), true, false, at(10));
     for counter in 1..=3 {
         work.wrote(stamp(counter), 100 * counter, 1_000 * counter);
     }
@@ -90,7 +94,7 @@ fn a_holder_counts_from_the_sending_of_the_last_renewal_that_arrived() {
 
 #[test]
 fn of_many_renewals_on_their_way_the_oldest_are_forgotten() {
-    let mut work = Work::new(&claim(), true, false, 0);
+    let mut work = Work::new(&claim(), true, false, at(0));
     for counter in 1..=UNPROVEN_MAX as u64 {
         work.wrote(stamp(counter), counter, 0);
     }
@@ -107,7 +111,7 @@ fn of_many_renewals_on_their_way_the_oldest_are_forgotten() {
 
 #[test]
 fn progress_is_bytes_that_moved_another_step_or_for_a_while_what_follows_the_last_byte() {
-    let mut work = Work::new(&claim(), true, false, 1_000);
+    let mut work = Work::new(&claim(), true, false, at(1_000));
     assert!(!work.is_moving(1_000, LEASE_MS));
     work.stepped = true;
     assert!(work.is_moving(1_000, LEASE_MS));
@@ -124,7 +128,7 @@ fn progress_is_bytes_that_moved_another_step_or_for_a_while_what_follows_the_las
     assert!(!work.is_moving(3_000 + 6 * LEASE_MS, LEASE_MS));
     // Of an empty content nothing ever moves.
     let empty = Claim { target: Content { size: 0, ..content() }, ..claim() };
-    assert!(!Work::new(&empty, true, false, 0).is_moving(0, LEASE_MS));
+    assert!(!Work::new(&empty, true, false, at(0)).is_moving(0, LEASE_MS));
 }
 
 #[test]

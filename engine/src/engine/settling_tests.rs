@@ -1,11 +1,12 @@
 //! The queue of items that are not settled, and what is waited for, at one engine.
 
 use super::*;
+use crate::clock::{Incarnation, Stamp};
 use crate::content::{Content, Md5};
-use crate::engine::tests::{Bench, Fog, OTHER};
+use crate::engine::tests::{Bench, Fog, OTHER, row_of};
 use crate::entry::{Claim, TaskKind};
 use crate::observation::{FileStat, Seen};
-use crate::ports::Input;
+use crate::ports::{Effect, Input, Output};
 use std::sync::Arc;
 
 const ITEM: ItemId = ItemId([4; 16]);
@@ -161,6 +162,24 @@ fn a_claim_without_a_task_stays_only_where_it_is_still_asked_for() {
             assert_eq!(left == 1, stays || has_task, "{verdict:?} {has_task}");
         }
     }
+}
+
+#[test]
+fn words_to_the_catalog_about_objects_wait_for_a_share_of_a_slot() {
+    let mut bench = Bench::new();
+    let items: Vec<ItemId> = (1..=65).map(|n| ItemId([n; 16])).collect();
+    let say = |item: ItemId, bench: &mut Bench| {
+        let row = row_of(item, "a.jpg", content(), Stamp { incarnation: Incarnation(3), counter: 1 });
+        bench.engine.act(item, Entry::default(), Some(row), Verdict::UploadAgain).unwrap();
+        bench.drain();
+        let is_word = |output: &&Output| matches!(output, Output::Effect(_, Effect::Unsound(_)));
+        bench.outputs.iter().filter(is_word).count()
+    };
+    for (said, item) in items.iter().enumerate() {
+        assert_eq!(say(*item, &mut bench), (said + 1).min(64));
+    }
+    bench.engine.tasks.remove(&items[0]);
+    assert_eq!(say(items[64], &mut bench), 65);
 }
 
 #[test]

@@ -27,8 +27,6 @@ use tokio::sync::oneshot;
 /// How often, and how long apart, a busy member is asked again before another source is looked for.
 const BUSY_ATTEMPTS_MAX: u32 = 600;
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
-/// The engine is told at least so often how many bytes a transfer has moved.
-const PROGRESS_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// What effects are done with.
 pub(super) struct Effects {
@@ -99,12 +97,6 @@ impl<'a> Meter<'a> {
 
 fn done(stat: Option<FileStat>) -> Outcome {
     Outcome::Done { stat: stat.unwrap_or_default() }
-}
-
-/// A renewal has to be written, heard and answered within two thirds of a lease: of the time until then the pause is to
-/// take little.
-pub(super) fn progress_pause(lease_ms: u64) -> Duration {
-    PROGRESS_PAUSE_MAX.min(Duration::from_millis(lease_ms / 10))
 }
 
 fn failed(error: impl std::fmt::Display) -> Outcome {
@@ -411,16 +403,4 @@ fn move_file(folder: &CacheFolder, path: &MediaPath, to: &MediaPath) -> Result<O
         FileMoved::Occupied => Outcome::Occupied,
         FileMoved::Absent => Outcome::Missing,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn progress_is_told_each_half_second_and_more_often_where_a_lease_is_short() {
-        let pauses =
-            [1_000, 4_999, 5_000, 10_000, 600_000].map(|lease_ms| progress_pause(lease_ms).as_millis());
-        assert_eq!(pauses, [100, 499, 500, 500, 500]);
-    }
 }

@@ -28,6 +28,7 @@ use serving::Serving;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tcat_engine::batch::{Keys, Signature};
+use tcat_engine::claims::Lease;
 use tcat_engine::engine::{BrakeLimits, Config as EngineConfig};
 use tcat_engine::ids::ClientId;
 use tcat_engine::message::Message;
@@ -142,7 +143,7 @@ impl Group {
             me,
             name: settings.config.name.clone(),
             quiet_ms: settings.config.scan.quiet_ms,
-            progress_pause: effects::progress_pause(settings.config.lease_ms),
+            progress_pause: Duration::from_millis(Lease(settings.config.lease_ms).progress_ms()),
             catalog: Arc::clone(&catalog),
             objects: objects.clone(),
             folder: Arc::clone(&folder),
