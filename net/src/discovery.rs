@@ -2,22 +2,28 @@
 //!
 //! What is heard are hints, from anybody on the LAN: they say where to dial, and membership is proved there.
 //! Always: the announcement holds a client id and a keyed hash of the workgroup, no names; only announcements of our
-//! own workgroup are passed on, and never our own; nothing here blocks. Everything is bounded, since strangers may
-//! announce at will.
+//! own workgroup are passed on, and never our own; nothing here blocks. Interfaces may come, go and change their
+//! addresses at any time, also before there is any: we then announce and search anew. Everything is bounded, since
+//! strangers may announce at will.
 
+pub use crate::interfaces::{DiscoveryError, choose_interfaces};
+
+use crate::interfaces::{Chosen, Present, choose, present};
 use crate::membership::WorkgroupKey;
-use mdns_sd::{DaemonEvent, IfKind, IfPredicate, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
+use mdns_sd::{DaemonEvent, IfKind, IfPredicate, ResolvedService, ScopedIp};
+use mdns_sd::{ServiceDaemon, ServiceEvent, ServiceInfo};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 use tcat_engine::ids::{ClientId, WorkgroupId, hex};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
 
 const SERVICE: &str = "_tcat._tcp.local.";
 const VERSION: &str = "1";
-const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
-const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
 /// Hints that wait for the transport; more are dropped, mDNS repeats itself.
 const HINTS_MAX: usize = 64;
 /// Announcements remembered, so that a removal, which has a name only, finds its client.
@@ -26,6 +32,18 @@ const REMEMBERED_MAX: usize = 256;
 const ADDRESSES_MAX: usize = 8;
 const GOODBYE_WAIT: Duration = Duration::from_secs(1);
 const ANNOUNCE_WAIT: Duration = Duration::from_secs(10);
+/// How often we look for interfaces that have come, gone or changed; the daemon does the same, in seconds.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const DAEMON_LOOK_INTERVAL_S: u32 = 1;
+/// Looks in a row that announce and search anew after a change: a new IPv6 address may send nothing for its first
+/// seconds, and a switch may let nothing through.
+const LOOKS_AFTER_CHANGE: u32 = 4;
+/// Who has not looked for so long was asleep, and nobody knows what has changed meanwhile.
+const SLEPT: Duration = Duration::from_secs(5);
+/// Two halves of a network that meet hear of each other no later; mDNS alone would ask ever more rarely, up to once an
+/// hour. More often while nobody is connected.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(30);
+const SEARCH_INTERVAL_ALONE: Duration = Duration::from_secs(3);
 const RESTART_WAIT: Duration = Duration::from_secs(1);
 
 /// What was heard. A hint only: it may be forged, late or wrong.
@@ -40,28 +58,9 @@ pub enum Hint {
     },
     /// Its announcement was taken back or ran out. No proof that it is gone.
     Lost(ClientId),
-}
-
-/// Why there is no discovery; static peers work regardless.
-#[derive(Debug, thiserror::Error)]
-pub enum DiscoveryError {
-    /// An interface was named that does not exist or is down.
-    #[error("there is no active network interface {name:?} (there are: {present}); correct --interface")]
-    NoSuchInterface {
-        /// As it was named.
-        name: String,
-        /// What there is.
-        present: String,
-    },
-    /// The chosen interface cannot do what mDNS needs.
-    #[error(
-        "multicast is impossible on {0}, so other nodes cannot be discovered; \
-         name them under `peers` in config.toml, or choose another --interface"
-    )]
-    NoMulticast(String),
-    /// The interfaces cannot be listed, or the mDNS thread cannot start.
-    #[error("mDNS does not work here: {0}; name the other nodes under `peers` in config.toml")]
-    Unavailable(String),
+    /// Nobody can be discovered at present, or not on all interfaces that were named; told once. It is tried again for
+    /// ever.
+    Impossible(DiscoveryError),
 }
 
 /// What to announce and where.
@@ -78,95 +77,73 @@ pub struct DiscoveryConfig<'a> {
     pub interfaces: &'a [String],
 }
 
-/// What matters of a network interface that is up.
-#[derive(Debug, Clone, Copy, Default)]
-struct Interface {
-    loopback: bool,
-    multicast: bool,
-}
+/// The names of the interfaces that the daemon may use now; it asks again and again.
+type Usable = Arc<Mutex<BTreeSet<String>>>;
 
-/// The interfaces that discovery uses: those named; none named: all that are up and can do multicast but loopback, or
-/// loopback if it is alone.
-pub fn choose_interfaces(named: &[String]) -> Result<Vec<String>, DiscoveryError> {
-    let all = if_addrs::get_if_addrs().map_err(|e| DiscoveryError::Unavailable(e.to_string()))?;
-    let mut present: BTreeMap<String, Interface> = BTreeMap::new();
-    for address in all.iter().filter(|address| address.is_oper_up()) {
-        let interface = present.entry(address.name.clone()).or_default();
-        interface.loopback |= address.is_loopback();
-        // mDNS leaves point-to-point links (VPNs) alone.
-        interface.multicast |= !address.is_p2p() && can_multicast(address.ip(), address.index.unwrap_or(0));
-    }
-    choose(named, &present)
-}
-
-fn choose(named: &[String], present: &BTreeMap<String, Interface>) -> Result<Vec<String>, DiscoveryError> {
-    let names = || present.keys().cloned().collect::<Vec<_>>().join(", ");
-    for name in named {
-        if !present.contains_key(name) {
-            return Err(DiscoveryError::NoSuchInterface { name: name.clone(), present: names() });
-        }
-    }
-    let alone = present.values().all(|interface| interface.loopback);
-    let by_rule =
-        present.iter().filter(|(_, interface)| alone || !interface.loopback).map(|(name, _)| name.clone());
-    let wanted: Vec<String> = if named.is_empty() { by_rule.collect() } else { named.to_vec() };
-    let multicast = |name: &String| present.get(name).is_some_and(|interface| interface.multicast);
-    let (able, unable): (Vec<_>, Vec<_>) = wanted.into_iter().partition(multicast);
-    // A named interface is meant; one that the rule found may be missed as long as there is another.
-    if able.is_empty() || (!named.is_empty() && !unable.is_empty()) {
-        let unable = if unable.is_empty() { "this machine".to_owned() } else { unable.join(", ") };
-        return Err(DiscoveryError::NoMulticast(unable));
-    }
-    Ok(able)
-}
-
-/// Whether the system would send multicast from this address. Connecting a UDP socket asks it, and sends nothing.
-fn can_multicast(ip: IpAddr, interface_index: u32) -> bool {
-    let ask = |from: SocketAddr, to: SocketAddr| UdpSocket::bind(from).and_then(|socket| socket.connect(to));
-    let asked = match ip {
-        IpAddr::V4(_) => ask((ip, 0).into(), (GROUP_V4, mdns_sd::MDNS_PORT).into()),
-        IpAddr::V6(ip) => {
-            let group = SocketAddrV6::new(GROUP_V6, mdns_sd::MDNS_PORT, 0, interface_index);
-            ask(SocketAddrV6::new(ip, 0, 0, interface_index).into(), group.into())
-        }
-    };
-    asked.is_ok()
+fn names(usable: &Usable) -> MutexGuard<'_, BTreeSet<String>> {
+    usable.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 /// A running announcement and search.
 pub struct Discovery {
     daemon: ServiceDaemon,
     fullname: String,
-    interfaces: Vec<String>,
+    usable: Usable,
+    alone: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Discovery {
-    /// Starts both; needs a tokio runtime. The hints end when the discovery does.
+    /// Starts both, whether or not there is an interface yet; needs a tokio runtime. The hints end when the discovery
+    /// does.
     pub fn start(config: &DiscoveryConfig<'_>) -> Result<(Self, mpsc::Receiver<Hint>), DiscoveryError> {
         let unavailable = |e: mdns_sd::Error| DiscoveryError::Unavailable(e.to_string());
-        let interfaces = choose_interfaces(config.interfaces)?;
-        let chosen: BTreeSet<String> = interfaces.iter().cloned().collect();
+        let present = present()?;
+        let Chosen { usable, problem } = choose(config.interfaces, &present);
+        let usable: Usable = Arc::new(Mutex::new(usable.into_iter().collect()));
         let daemon = ServiceDaemon::new().map_err(unavailable)?;
+        daemon.set_ip_check_interval(DAEMON_LOOK_INTERVAL_S).map_err(unavailable)?;
         daemon.disable_interface(IfKind::All).map_err(unavailable)?;
-        let predicate = IfPredicate::new(move |interface| chosen.contains(&interface.name));
+        let asked = usable.clone();
+        let predicate = IfPredicate::new(move |interface| names(&asked).contains(&interface.name));
         daemon.enable_interface(IfKind::Predicate(predicate)).map_err(unavailable)?;
         let workgroup = workgroup_hash(&config.workgroup, config.workgroup_key);
         let service = announcement(config, &workgroup).map_err(unavailable)?;
         let fullname = service.get_fullname().to_owned();
         let monitor = daemon.monitor().map_err(unavailable)?;
         let found = daemon.browse(SERVICE).map_err(unavailable)?;
-        daemon.register(service).map_err(unavailable)?;
+        daemon.register(service.clone()).map_err(unavailable)?;
         let (hints, received) = mpsc::channel(HINTS_MAX);
+        let alone = Arc::new(AtomicBool::new(true));
         let listener = Listener { us: config.client, workgroup, names: BTreeMap::new(), hints };
-        let tasks =
-            vec![tokio::spawn(listener.listen(daemon.clone(), found)), tokio::spawn(watch_daemon(monitor))];
-        Ok((Self { daemon, fullname, interfaces, tasks }, received))
+        let now = Instant::now();
+        let mut searcher = Searcher {
+            listener,
+            daemon: daemon.clone(),
+            service,
+            named: config.interfaces.to_vec(),
+            usable: usable.clone(),
+            alone: alone.clone(),
+            present,
+            said: None,
+            looks_left: LOOKS_AFTER_CHANGE,
+            looked_at: now,
+            searched_at: now,
+        };
+        searcher.say(problem);
+        let watching = watch_daemon(monitor, usable.clone());
+        let tasks = vec![tokio::spawn(searcher.run(found)), tokio::spawn(watching)];
+        Ok((Self { daemon, fullname, usable, alone, tasks }, received))
     }
 
-    /// On which interfaces.
-    pub fn interfaces(&self) -> &[String] {
-        &self.interfaces
+    /// On which interfaces, now.
+    pub fn interfaces(&self) -> Vec<String> {
+        names(&self.usable).iter().cloned().collect()
+    }
+
+    /// Whether no member is connected: then we search more often.
+    pub fn set_alone(&self, alone: bool) {
+        self.alone.store(alone, Ordering::Relaxed);
     }
 
     /// Takes the announcement back, so that others need not wait for it to run out, and stops.
@@ -204,7 +181,7 @@ fn announcement(config: &DiscoveryConfig<'_>, workgroup: &str) -> mdns_sd::Resul
 }
 
 /// The daemon opens its sockets in a thread of its own and only tells whether it could.
-async fn watch_daemon(monitor: mdns_sd::Receiver<DaemonEvent>) {
+async fn watch_daemon(monitor: mdns_sd::Receiver<DaemonEvent>, usable: Usable) {
     let announced = async {
         while let Ok(event) = monitor.recv_async().await {
             match event {
@@ -214,7 +191,8 @@ async fn watch_daemon(monitor: mdns_sd::Receiver<DaemonEvent>) {
             }
         }
     };
-    if tokio::time::timeout(ANNOUNCE_WAIT, announced).await.is_err() {
+    let in_time = tokio::time::timeout(ANNOUNCE_WAIT, announced).await;
+    if in_time.is_err() && !names(&usable).is_empty() {
         tracing::warn!(
             "mDNS could not announce this node in {} s; name the other nodes under `peers` in config.toml",
             ANNOUNCE_WAIT.as_secs()
@@ -227,6 +205,104 @@ async fn watch_daemon(monitor: mdns_sd::Receiver<DaemonEvent>) {
     }
 }
 
+/// Follows the interfaces, and asks again from time to time.
+struct Searcher {
+    listener: Listener,
+    daemon: ServiceDaemon,
+    service: ServiceInfo,
+    /// Interfaces as configured.
+    named: Vec<String>,
+    usable: Usable,
+    alone: Arc<AtomicBool>,
+    present: Present,
+    /// The problem that was told last.
+    said: Option<DiscoveryError>,
+    /// So many looks announce and search anew.
+    looks_left: u32,
+    looked_at: Instant,
+    searched_at: Instant,
+}
+
+impl Searcher {
+    async fn run(mut self, mut found: mdns_sd::Receiver<ServiceEvent>) {
+        let mut looks = interval(LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !self.listener.hints.is_closed() {
+            tokio::select! {
+                event = found.recv_async() => match event {
+                    Ok(event) => self.listener.pass_on(event),
+                    // The daemon ends a search that nobody reads for long; we begin it anew.
+                    Err(_) => {
+                        tokio::time::sleep(RESTART_WAIT).await;
+                        if !self.search(&mut found) {
+                            return;
+                        }
+                    }
+                },
+                _ = looks.tick() => {
+                    self.look(Instant::now()).await;
+                    if self.is_search_due(Instant::now()) && !self.search(&mut found) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Follows the interfaces.
+    async fn look(&mut self, now: Instant) {
+        let slept = now.duration_since(self.looked_at) >= SLEPT;
+        self.looked_at = now;
+        // Some systems take their time to answer.
+        let Ok(asked) = tokio::task::spawn_blocking(present).await else { return };
+        let present = match asked {
+            Ok(present) => present,
+            Err(error) => return self.say(Some(error)),
+        };
+        let changed = present != self.present;
+        if changed {
+            let Chosen { usable, problem } = choose(&self.named, &present);
+            tracing::debug!(?usable, "the network interfaces have changed");
+            *names(&self.usable) = usable.into_iter().collect();
+            self.present = present;
+            self.say(problem);
+        }
+        if changed || slept {
+            self.looks_left = LOOKS_AFTER_CHANGE;
+        }
+        if self.looks_left > 0 {
+            self.looks_left -= 1;
+            let _ = self.daemon.register(self.service.clone()); // Its queue is full: the next look does it.
+            self.searched_at = now.checked_sub(SEARCH_INTERVAL).unwrap_or(self.searched_at);
+        }
+    }
+
+    fn is_search_due(&self, now: Instant) -> bool {
+        let alone = self.alone.load(Ordering::Relaxed);
+        let interval = if alone { SEARCH_INTERVAL_ALONE } else { SEARCH_INTERVAL };
+        now.duration_since(self.searched_at) >= interval
+    }
+
+    /// Asks the network, and the daemon for what it knows already; false once the daemon is gone.
+    fn search(&mut self, found: &mut mdns_sd::Receiver<ServiceEvent>) -> bool {
+        self.searched_at = Instant::now();
+        match self.daemon.browse(SERVICE) {
+            Ok(again) => *found = again,
+            Err(mdns_sd::Error::Again) => {}
+            Err(_) => return false,
+        }
+        true
+    }
+
+    /// Tells of a problem, once.
+    fn say(&mut self, problem: Option<DiscoveryError>) {
+        if let Some(problem) = problem.clone().filter(|problem| self.said.as_ref() != Some(problem)) {
+            let _ = self.listener.hints.try_send(Hint::Impossible(problem)); // Nobody listens, or it is in the log.
+        }
+        self.said = problem;
+    }
+}
+
 /// Turns the daemon's events into hints.
 struct Listener {
     us: ClientId,
@@ -236,25 +312,9 @@ struct Listener {
 }
 
 impl Listener {
-    async fn listen(mut self, daemon: ServiceDaemon, mut found: mdns_sd::Receiver<ServiceEvent>) {
-        loop {
-            match found.recv_async().await {
-                Ok(event) => {
-                    let Some(hint) = self.hint(event) else { continue };
-                    if let Err(mpsc::error::TrySendError::Closed(_)) = self.hints.try_send(hint) {
-                        return;
-                    }
-                }
-                // The daemon ends a search that nobody reads for long; we begin it anew.
-                Err(_) => {
-                    tokio::time::sleep(RESTART_WAIT).await;
-                    match daemon.browse(SERVICE) {
-                        Ok(again) => found = again,
-                        Err(mdns_sd::Error::Again) => {}
-                        Err(_) => return,
-                    }
-                }
-            }
+    fn pass_on(&mut self, event: ServiceEvent) {
+        if let Some(hint) = self.hint(event) {
+            let _ = self.hints.try_send(hint); // mDNS repeats itself.
         }
     }
 
@@ -272,10 +332,10 @@ impl Listener {
         if !ours || client == self.us || service.get_property_val_str("v") != Some(VERSION) {
             return None;
         }
-        let usable = service.get_addresses().iter().map(mdns_sd::ScopedIp::to_ip_addr).filter(is_dialable);
-        let ips: BTreeSet<IpAddr> = usable.collect();
-        let addresses: Vec<_> =
-            ips.into_iter().take(ADDRESSES_MAX).map(|ip| SocketAddr::new(ip, service.get_port())).collect();
+        let port = service.get_port();
+        let found: BTreeSet<SocketAddr> =
+            service.get_addresses().iter().filter_map(|ip| dialable(ip, port)).collect();
+        let addresses: Vec<_> = found.into_iter().take(ADDRESSES_MAX).collect();
         if addresses.is_empty() {
             return None;
         }
@@ -286,47 +346,26 @@ impl Listener {
     }
 }
 
-/// A link-local IPv6 address means nothing without its interface, which libp2p's addresses cannot name.
-fn is_dialable(ip: &IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast(),
-        IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_unicast_link_local(),
+/// Where to dial; a link-local IPv6 address means nothing without the interface on which it was heard.
+fn dialable(ip: &ScopedIp, port: u16) -> Option<SocketAddr> {
+    match (ip.to_ip_addr(), ip) {
+        (IpAddr::V4(ip), _) => {
+            let is_dialable = !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast();
+            is_dialable.then(|| SocketAddr::from((ip, port)))
+        }
+        (IpAddr::V6(ip), ScopedIp::V6(scoped)) if ip.is_unicast_link_local() => {
+            let scope = scoped.scope_id().index;
+            (scope != 0).then(|| SocketAddrV6::new(ip, port, 0, scope).into())
+        }
+        (IpAddr::V6(ip), _) => {
+            (!ip.is_unspecified() && !ip.is_multicast()).then(|| SocketAddr::from((ip, port)))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Interfaces by name; those that end in `!` cannot do multicast.
-    fn interfaces(names: &[&str]) -> BTreeMap<String, Interface> {
-        let interface = |name: &&str| {
-            let bare = name.trim_end_matches('!');
-            (bare.to_owned(), Interface { loopback: bare == "lo", multicast: bare == *name })
-        };
-        names.iter().map(interface).collect()
-    }
-
-    #[test]
-    fn none_named_means_all_but_loopback() {
-        assert_eq!(choose(&[], &interfaces(&["eth0", "lo", "tun0!", "wlan0"])).unwrap(), ["eth0", "wlan0"]);
-    }
-
-    #[test]
-    fn loopback_is_used_if_it_is_alone_or_named() {
-        assert_eq!(choose(&[], &interfaces(&["lo"])).unwrap(), ["lo"]);
-        assert_eq!(choose(&["lo".into()], &interfaces(&["eth0", "lo"])).unwrap(), ["lo"]);
-    }
-
-    #[test]
-    fn what_cannot_be_is_said() {
-        let error = choose(&["eth9".into()], &interfaces(&["eth0", "lo"])).unwrap_err().to_string();
-        assert!(error.contains("eth9") && error.contains("eth0, lo"), "{error}");
-        let error = choose(&["lo".into()], &interfaces(&["eth0", "lo!"])).unwrap_err().to_string();
-        assert!(error.contains("multicast is impossible on lo"), "{error}");
-        assert!(choose(&[], &interfaces(&["eth0!", "lo"])).is_err(), "loopback is not alone");
-        assert!(choose(&[], &interfaces(&[])).is_err());
-    }
 
     #[test]
     fn the_announcement_holds_no_name_and_fits() {

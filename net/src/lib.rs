@@ -24,6 +24,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod address;
+mod behaviour;
 mod bulk;
 mod bulk_server;
 mod connection;
@@ -31,6 +32,7 @@ mod dialing;
 pub mod discovery;
 mod frame;
 mod identity;
+mod interfaces;
 mod invite_code;
 mod join;
 mod membership;
@@ -39,6 +41,7 @@ mod random;
 mod session;
 mod streams;
 mod swarm;
+mod tcp;
 #[cfg(test)]
 mod test_pipe;
 mod transport;

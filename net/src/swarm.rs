@@ -4,24 +4,25 @@
 //! peer carries its session: of two proven ones the end with the smaller client id takes the first, unless the
 //! peer has been started anew, when the old one is dead; the other end follows its choice (see `connection`).
 
-use crate::address::{PeerAddress, multiaddr, socket_address};
+use crate::address::{PeerAddress, is_link_local, multiaddr, socket_address};
+use crate::behaviour::listen_everywhere;
+pub(crate) use crate::behaviour::{Behaviour, BehaviourEvent, build_swarm};
 use crate::bulk_server::STREAMS_IN_ALL;
 use crate::connection::{Common, Connection, Report};
 use crate::dialing::{Dialing, Target};
 use crate::discovery::{Discovery, DiscoveryConfig, Hint};
-use crate::identity::{Identity, client_of, peer_id_of};
+use crate::identity::{client_of, peer_id_of};
 use crate::join::dial_error;
 use crate::random;
 use crate::session::{Begin, Session};
-use crate::streams::{BULK, Streams};
+use crate::streams::BULK;
 use crate::transport::{ByteStream, NetConfig, NetError, NetEvent, SendError, Transport};
 use async_trait::async_trait;
 use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
-use libp2p::core::upgrade::Version;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Swarm, SwarmEvent};
-use libp2p::{PeerId, SwarmBuilder, connection_limits, noise, ping, tcp, yamux};
+use libp2p::swarm::{ConnectionId, DialError, Swarm, SwarmEvent};
+use libp2p::{PeerId, ping};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -31,20 +32,9 @@ use tcat_engine::ids::{ClientId, WorkgroupId};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-/// Members connected at a time: a whole workgroup. As many again may be strangers or duplicates, who are gone in
-/// seconds.
-const SESSIONS_MAX: usize = 64;
-const CONNECTIONS_MAX: u32 = 2 * SESSIONS_MAX as u32;
-const CONNECTIONS_IN_MAX: u32 = 3 * SESSIONS_MAX as u32 / 2;
-const CONNECTIONS_PER_PEER_MAX: u32 = 4;
-const PENDING_MAX: u32 = 32;
+/// Members connected at a time: a whole workgroup.
+pub(crate) const SESSIONS_MAX: usize = 64;
 const DIALS_MAX: usize = 16;
-/// Streams being negotiated on one connection.
-const NEGOTIATING_MAX: usize = 64;
-const SETUP_WAIT: Duration = Duration::from_secs(5);
-/// libp2p lets the first failure pass, so a silent peer is noticed within 2 x (1 + 2.5) s.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
-const PING_WAIT: Duration = Duration::from_millis(2500);
 /// Who failed to prove membership is refused for this long.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 /// A session that lasted this long resets the backoff.
@@ -52,43 +42,6 @@ const LASTED: Duration = Duration::from_secs(5);
 const COMMANDS_MAX: usize = 256;
 const REPORTS_MAX: usize = 256;
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(3);
-
-/// What a node does on every connection.
-#[derive(NetworkBehaviour)]
-pub(crate) struct Behaviour {
-    limits: connection_limits::Behaviour,
-    ping: ping::Behaviour,
-    pub(crate) streams: Streams,
-}
-
-/// TCP, noise and yamux under our behaviour. The error is libp2p's, in words.
-pub(crate) fn build_swarm(identity: &Identity) -> Result<Swarm<Behaviour>, String> {
-    let limits = connection_limits::ConnectionLimits::default()
-        .with_max_established(Some(CONNECTIONS_MAX))
-        .with_max_established_incoming(Some(CONNECTIONS_IN_MAX))
-        .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX))
-        .with_max_pending_incoming(Some(PENDING_MAX))
-        .with_max_pending_outgoing(Some(PENDING_MAX));
-    let ping = ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_WAIT);
-    let swarm = SwarmBuilder::with_existing_identity(identity.keypair())
-        .with_tokio()
-        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
-        .map_err(|e| e.to_string())?
-        .with_behaviour(|_| Behaviour {
-            limits: connection_limits::Behaviour::new(limits),
-            ping: ping::Behaviour::new(ping),
-            streams: Streams::default(),
-        })
-        .map_err(|e| e.to_string())?
-        .with_swarm_config(|config| {
-            config
-                .with_max_negotiating_inbound_streams(NEGOTIATING_MAX)
-                .with_substream_upgrade_protocol_override(Version::V1Lazy)
-        })
-        .with_connection_timeout(SETUP_WAIT)
-        .build();
-    Ok(swarm)
-}
 
 /// What the handle and the driver both see.
 #[derive(Default)]
@@ -167,9 +120,15 @@ impl Transport for Libp2p {
 /// Listens and starts the driver.
 pub(crate) fn start(config: NetConfig, events: mpsc::Sender<NetEvent>) -> Result<Libp2p, NetError> {
     let mut swarm = build_swarm(&config.identity).map_err(NetError::Setup)?;
+    let mut port = None;
     for address in &config.listen {
-        let listening = refuse_if_taken(*address)
-            .and_then(|()| swarm.listen_on(multiaddr(*address)).map_err(|e| io::Error::other(e.to_string())));
+        let listening = listen_everywhere(*address).and_then(|sockets| {
+            for socket in sockets {
+                swarm.listen_on(multiaddr(socket)).map_err(|e| io::Error::other(e.to_string()))?;
+                port = port.or(Some(socket.port()).filter(|port| *port != 0));
+            }
+            Ok(())
+        });
         listening.map_err(|e| NetError::Listen { address: *address, why: e.to_string() })?;
     }
     let start = random::bytes().map_err(|e| NetError::Setup(format!("no random numbers: {e}")))?;
@@ -186,7 +145,7 @@ pub(crate) fn start(config: NetConfig, events: mpsc::Sender<NetEvent>) -> Result
     let shared = Arc::new(Shared::default());
     let (commands, received) = mpsc::channel(COMMANDS_MAX);
     let (reports, reported) = mpsc::channel(REPORTS_MAX);
-    let driver = Driver {
+    let mut driver = Driver {
         swarm,
         common: Arc::new(common),
         shared: shared.clone(),
@@ -201,14 +160,11 @@ pub(crate) fn start(config: NetConfig, events: mpsc::Sender<NetEvent>) -> Result
         wanted_discovery: config.mdns.then_some((config.workgroup, config.interfaces)),
         discovery: None,
     };
+    if let Some(port) = port {
+        driver.start_discovery(port); // There may be no address to listen on yet.
+    }
     tokio::spawn(driver.run());
     Ok(Libp2p { commands, shared })
-}
-
-/// libp2p listens with SO_REUSEPORT, so that a second node of the same user would take half of the first one's
-/// connections and nobody would be told.
-fn refuse_if_taken(address: SocketAddr) -> io::Result<()> {
-    if address.port() == 0 { Ok(()) } else { std::net::TcpListener::bind(address).map(drop) }
 }
 
 struct Driver {
@@ -320,22 +276,27 @@ impl Driver {
     }
 
     fn on_listening(&mut self, address: SocketAddr) {
-        self.shared.listening().push(address);
+        // Without its interface, which is not told, a link-local address is of no use to anybody.
+        if !is_link_local(&address.ip()) {
+            self.shared.listening().push(address);
+        }
         self.emit(NetEvent::Listening(address));
+        self.start_discovery(address.port());
+    }
+
+    /// Once.
+    fn start_discovery(&mut self, port: u16) {
         let Some((workgroup, interfaces)) = self.wanted_discovery.take() else { return };
         let config = DiscoveryConfig {
             client: self.common.us,
             workgroup,
             workgroup_key: &self.common.key,
-            port: address.port(),
+            port,
             interfaces: &interfaces,
         };
         match Discovery::start(&config) {
             Ok(started) => self.discovery = Some(started),
-            Err(error) => {
-                tracing::warn!("{error}");
-                self.emit(NetEvent::DiscoveryUnavailable(error.to_string()));
-            }
+            Err(error) => self.on_hint(Hint::Impossible(error)),
         }
     }
 
@@ -357,6 +318,10 @@ impl Driver {
         match hint {
             Hint::Discovered { client, addresses } => self.learn(client, &addresses, true),
             Hint::Lost(client) => self.dialing.lost(client),
+            Hint::Impossible(error) => {
+                tracing::warn!("{error}");
+                self.emit(NetEvent::DiscoveryUnavailable(error.to_string()));
+            }
         }
     }
 
@@ -507,8 +472,15 @@ impl Driver {
         let turn = self.turns.entry(client).or_default().clone();
         let (session, queue) = Session::new(id, peer_start, opener);
         self.shared.sessions().insert(client, session.clone());
+        self.set_alone();
         self.dialing.connected(client);
         let _ = begin.send(Begin { turn, queue, session }); // If its task is gone, it has reported the end.
+    }
+
+    fn set_alone(&self) {
+        if let Some((discovery, _)) = &self.discovery {
+            discovery.set_alone(self.shared.sessions().is_empty());
+        }
     }
 
     fn on_closed(&mut self, peer: PeerId, id: ConnectionId) {
@@ -531,6 +503,7 @@ impl Driver {
             if is_this { sessions.remove(&client) } else { None }
         };
         if let Some(session) = ended {
+            self.set_alone();
             self.targets.remove(&id);
             self.dialing.released(client, session.since.elapsed() >= LASTED, Instant::now());
         }

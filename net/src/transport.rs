@@ -1,7 +1,7 @@
 //! What the node sees of the network: [`Net::start`], a [`NetHandle`] to act and [`NetEvent`]s to hear.
 //!
-//! [`Transport`] is all that is asked of the library below; libp2p is named in `swarm`, `streams`, `identity`,
-//! `address` and `join` only. Always: events of one peer come as `Connected`, its messages in the order sent,
+//! [`Transport`] is all that is asked of the library below; libp2p is named in `swarm`, `behaviour`, `tcp`,
+//! `streams`, `identity`, `address` and `join` only. Always: events of one peer come as `Connected`, its messages in the order sent,
 //! `Disconnected`, never overlapping a later connection's; nothing comes from who has not proved membership.
 //!
 //! When queues are full: the event channel makes the readers of the peers wait, which slows the senders down and

@@ -3,37 +3,10 @@
 
 mod common;
 
+use common::hosts::in_a_namespace;
 use common::{Node, OTHER_KEY, Setup};
-use std::process::Command;
 use std::time::Duration;
 use tcat_net::NetEvent;
-
-const INSIDE: &str = "TCAT_NET_TEST_IN_NAMESPACE";
-
-/// Runs the named test of this program again in a new network namespace, after `setup`. True there, false outside.
-fn in_a_namespace(test: &str, setup: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let program = std::env::current_exe().unwrap();
-    let script = format!("{setup} && exec \"$0\" --exact {test} --nocapture");
-    let unshare = |arguments: &[&str]| {
-        let mut command = Command::new("unshare");
-        command.args(arguments).args(["--", "sh", "-c"]);
-        command
-    };
-    // Root needs no user namespace, and may not be allowed one; others need one.
-    for arguments in [&["-n"][..], &["-Urn"]] {
-        let allowed = unshare(arguments).arg(setup).output().is_ok_and(|output| output.status.success());
-        if allowed {
-            let status = unshare(arguments).arg(&script).arg(&program).env(INSIDE, "1").status().unwrap();
-            assert!(status.success(), "the test failed in its namespace");
-            return false;
-        }
-    }
-    eprintln!("skipped {test}: `unshare -n` and `ip` are not available or not allowed here");
-    false
-}
 
 #[tokio::test]
 async fn members_find_each_other_and_no_stranger() {

@@ -1,6 +1,8 @@
 //! What the tests of the network share: nodes on loopback that know each other's addresses only by being told.
 #![allow(dead_code)]
 
+pub mod hosts;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;

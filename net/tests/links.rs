@@ -1,0 +1,97 @@
+//! Links as they are: with IPv6 alone, interfaces that come, go and change their address, cuts, deaths and sleep. Each
+//! test has hosts of its own (see `common::hosts`).
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::hosts::{Host, Lan};
+use std::time::Duration;
+
+/// What is promised of a peer that can be reached again.
+const BACK_WITHIN: Duration = Duration::from_secs(5);
+/// A new IPv6 address sends nothing until nobody has objected to it.
+const IPV6_SETTLES: Duration = Duration::from_secs(3);
+
+fn link_local(host: &Host) -> String {
+    let found = "ip -6 -o addr show dev eth0 scope link | grep -v tentative | sed 's/.*inet6 //; s,/.*,,'";
+    loop {
+        let address = host.run(found).trim().to_owned();
+        if !address.is_empty() {
+            return address;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[tokio::test]
+async fn members_find_each_other_where_there_are_link_local_addresses_only() {
+    let Some(mut lan) = Lan::enter("members_find_each_other_where_there_are_link_local_addresses_only").await
+    else {
+        return;
+    };
+    let hosts = [lan.host(), lan.host()];
+    hosts.iter().for_each(|host| drop(host.run("ip link set lo up; ip link set eth0 up")));
+    let mut one = hosts[0].start(true, "").await;
+    let mut two = hosts[1].start(true, "").await;
+    let took = one.meets(&mut two).await;
+    assert!(took < BACK_WITHIN + IPV6_SETTLES, "{took:?}");
+}
+
+#[tokio::test]
+async fn a_static_peer_may_be_a_link_local_address_with_its_interface() {
+    let Some(mut lan) = Lan::enter("a_static_peer_may_be_a_link_local_address_with_its_interface").await
+    else {
+        return;
+    };
+    let hosts = [lan.host(), lan.host()];
+    hosts.iter().for_each(|host| drop(host.run("ip link set lo up; ip link set eth0 up")));
+    let address = link_local(&hosts[0]);
+    let mut one = hosts[0].start(false, "").await;
+    let listening = one.after("at 127.0.0.1:", Duration::from_secs(5)).await;
+    let mut two = hosts[1].start(false, &format!("[{address}%eth0]:{listening}")).await;
+    let took = one.meets(&mut two).await;
+    assert!(took < BACK_WITHIN, "{took:?}");
+}
+
+fn up(host: &Host, address: &str) {
+    host.run(&format!("ip addr add {address}/24 dev eth0; ip link set eth0 up"));
+    host.run("ip route add 224.0.0.0/4 dev eth0");
+}
+
+#[tokio::test]
+async fn a_node_started_without_any_network_finds_its_peers_once_there_is_one() {
+    let test = "a_node_started_without_any_network_finds_its_peers_once_there_is_one";
+    let Some(mut lan) = Lan::enter(test).await else { return };
+    let hosts = [lan.host(), lan.host()];
+    let mut one = hosts[0].start(true, "").await;
+    let why = one.after("no discovery: ", Duration::from_secs(5)).await;
+    assert!(why.contains("multicast is impossible on this machine"), "{why}");
+    hosts[1].run("ip link set lo up");
+    let mut two = hosts[1].start(true, "").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    up(&hosts[1], "10.77.0.2");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    up(&hosts[0], "10.77.0.1");
+    let took = one.meets(&mut two).await;
+    assert!(took < BACK_WITHIN, "{took:?}");
+}
+
+#[tokio::test]
+async fn an_interface_that_comes_late_is_used_beside_the_first() {
+    let Some(mut lan) = Lan::enter("an_interface_that_comes_late_is_used_beside_the_first").await else {
+        return;
+    };
+    let hosts = [lan.host(), lan.host()];
+    // The first host is at work in a network of its own when the common one comes up.
+    hosts[0].run(
+        "ip link set lo up; ip link add d0 type veth peer name d1; ip link set d0 up; ip link set d1 up",
+    );
+    hosts[0].run("ip addr add 10.99.0.1/24 dev d0");
+    up(&hosts[1], "10.77.0.2");
+    let mut one = hosts[0].start(true, "").await;
+    let mut two = hosts[1].start(true, "").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    up(&hosts[0], "10.77.0.1");
+    let took = one.meets(&mut two).await;
+    assert!(took < BACK_WITHIN, "{took:?}");
+}
