@@ -5,8 +5,8 @@
 //! always choose the same one.
 //! Always: nothing of a peer reaches the node, and nothing of ours the peer, before both have proved membership.
 
+use crate::admission::{Invitations, RateLimit, admit};
 use crate::bulk::ContentSource;
-use crate::join::{Invitations, RateLimit, admit};
 use crate::membership::{ProofError, Prover, WorkgroupKey};
 use crate::session::{Begin, run_session};
 use crate::streams::{CONTROL, ConnectionEnds, JOIN, MEMBERSHIP, Opener};
@@ -149,7 +149,7 @@ impl Connection {
             attempts.allows(self.address, Instant::now())
         };
         let client = self.client;
-        let answering = admit(&mut stream, client, allowed, self.common.invitations.clone());
+        let answering = admit(&mut stream, self.common.us, client, allowed, self.common.invitations.clone());
         match timeout(JOIN_WAIT, answering).await {
             Ok(Ok(Ok(()))) => tracing::debug!(%client, "answered a request to join"),
             Ok(Ok(Err(refusal))) => tracing::info!(%client, "did not admit {client:?}: {refusal}"),

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
-const SERVICE: &str = "_tcat._tcp.local.";
+pub(crate) const SERVICE: &str = "_tcat._tcp.local.";
 const VERSION: &str = "1";
 /// Hints that wait for the transport; more are dropped, mDNS repeats itself.
 const HINTS_MAX: usize = 64;
@@ -332,10 +332,7 @@ impl Listener {
         if !ours || client == self.us || service.get_property_val_str("v") != Some(VERSION) {
             return None;
         }
-        let port = service.get_port();
-        let found: BTreeSet<SocketAddr> =
-            service.get_addresses().iter().filter_map(|ip| dialable(ip, port)).collect();
-        let addresses: Vec<_> = found.into_iter().take(ADDRESSES_MAX).collect();
+        let addresses = usable_addresses(service);
         if addresses.is_empty() {
             return None;
         }
@@ -344,6 +341,14 @@ impl Listener {
         }
         Some(Hint::Discovered { client, addresses })
     }
+}
+
+/// The addresses of an announcement that can be dialed; some of them, if there are many.
+pub(crate) fn usable_addresses(service: &ResolvedService) -> Vec<SocketAddr> {
+    let port = service.get_port();
+    let found: BTreeSet<SocketAddr> =
+        service.get_addresses().iter().filter_map(|ip| dialable(ip, port)).collect();
+    found.into_iter().take(ADDRESSES_MAX).collect()
 }
 
 /// Where to dial; a link-local IPv6 address means nothing without the interface on which it was heard.

@@ -1,88 +1,38 @@
-//! Joining: who has a one-time secret but no workgroup key yet asks the inviter for admission.
+//! Joining: who has a code and no key yet finds the member that gave it out, and asks it for admission.
 //!
-//! Always: the newcomer has checked, through noise, that it speaks to the inviter whose key its code names, before it
-//! shows the secret; the inviter shows nothing to who does not redeem a secret. What the answer holds is the node's:
-//! bytes here. What is left out: keeping invitations, which is the node's, behind [`Invitations`].
+//! Candidates are the addresses that a person named or, where none was, every tcat node that answers on the LAN by mDNS.
+//! Which of them gave out the code is found by asking: the others do not know its number.
+//! Always: a candidate learns the code's number and one guess-proof message, never the words; the answer is believed
+//! only from who has proved that it knows them too. The other side is `admission`.
 
-use crate::address::{PeerAddress, multiaddr, socket_address};
-use crate::frame::{FRAME_MAX_BYTES, read_frame, write_frame};
-use crate::identity::{Identity, peer_id_of};
+use crate::address::{PeerAddress, multiaddr};
+use crate::admission::{ATTEMPT_INTERVAL, NAME_MAX_BYTES, Refusal, Said, hear, opening};
+use crate::discovery::DiscoveryError;
+use crate::frame::write_frame;
+use crate::identity::{Identity, client_of};
+use crate::invite_code::InviteCode;
+use crate::pake::{CONFIRMATION_BYTES, MESSAGE_BYTES, Pake, Role, confirms};
+use crate::seeking::Seeking;
 use crate::streams::{ConnectionEnds, JOIN};
 use crate::swarm::{Behaviour, build_swarm};
 use futures::StreamExt;
 use futures::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use libp2p::PeerId;
-use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{DialError, Swarm, SwarmEvent};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tcat_engine::ids::ClientId;
+use tokio::task::JoinSet;
 
-/// The longest name of a client, in bytes.
-pub const NAME_MAX_BYTES: usize = 128;
-
-const SECRET_BYTES: usize = 16;
-const ATTEMPT_INTERVAL: Duration = Duration::from_secs(1);
-const ATTEMPTS_REMEMBERED_MAX: usize = 1024;
 const DIAL_RETRY: Duration = Duration::from_millis(500);
-
-/// The node's book of invitations.
-pub trait Invitations: Send + Sync {
-    /// Redeems a one-time secret for `client`, who calls itself `name`: the bytes that a new member needs (workgroup
-    /// key, ids, URLs), or why not. May block. Compare secrets with [`same_secret`]. The answer can be lost on its way,
-    /// so the same client redeeming the same secret again, before it expires, must be given the same answer.
-    fn redeem(&self, secret: &[u8; 16], client: &ClientId, name: &str) -> Result<Vec<u8>, Refusal>;
-}
-
-/// Why an inviter does not admit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// It never made this code, or has forgotten it.
-    #[error("it does not know this code; run `tcat invite` there again")]
-    Unknown,
-    /// The code was good until a while ago.
-    #[error("the code has expired; run `tcat invite` there again")]
-    Expired,
-    /// Another client joined with it.
-    #[error("the code was used by another client; run `tcat invite` there again")]
-    Used,
-    /// It admits one attempt a second from an address.
-    #[error("too many attempts from this machine; wait a few seconds and try again")]
-    TooSoon,
-    /// It cannot admit anybody at present.
-    #[error("it cannot admit anybody now; look at its log")]
-    NotNow,
-}
-
-impl Refusal {
-    fn to_byte(self) -> u8 {
-        match self {
-            Self::Unknown => 1,
-            Self::Expired => 2,
-            Self::Used => 3,
-            Self::TooSoon => 4,
-            Self::NotNow => 5,
-        }
-    }
-
-    fn from_byte(byte: u8) -> Self {
-        match byte {
-            1 => Self::Unknown,
-            2 => Self::Expired,
-            3 => Self::Used,
-            4 => Self::TooSoon,
-            _ => Self::NotNow,
-        }
-    }
-}
-
-/// Whether two one-time secrets are the same; takes the same time whatever differs.
-pub fn same_secret(one: &[u8; 16], other: &[u8; 16]) -> bool {
-    blake3::hash(one) == blake3::hash(other) // `blake3::Hash` compares in constant time
-}
+/// What the inviter's answer may be long.
+const ANSWER_MAX_BYTES: usize = 64 << 10;
+/// Addresses that are asked, of all that are found: each of them may try one guess at the words.
+const CANDIDATES_MAX: usize = 64;
+/// So many are asked at a time.
+const ASKED_AT_A_TIME: usize = 8;
 
 /// Why joining did not work.
 #[derive(Debug, thiserror::Error)]
@@ -90,13 +40,16 @@ pub enum JoinError {
     /// The name would not fit.
     #[error("a client's name is 1 to {NAME_MAX_BYTES} bytes long; choose another with --name")]
     Name,
-    /// The code has no address and none was given.
-    #[error("the code holds no address of the inviter; give one with --peer HOST:PORT")]
-    NoAddress,
-    /// The inviter's id is not a key.
-    #[error("the code names no valid inviter; run `tcat invite` again on the other machine")]
-    BadInviter,
-    /// Nobody answers there.
+    /// Members cannot be looked for here.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
+    /// Nothing was found by mDNS.
+    #[error(
+        "no tcat node was found on this network in {0} s; is `tcat run` running there? \
+         Where mDNS is blocked, name a member's address with --peer HOST:PORT"
+    )]
+    NobodyFound(u64),
+    /// Nobody answers at the addresses.
     #[error(
         "the inviter cannot be reached at {addresses}: {why}; is `tcat run` running there, on the same network?"
     )]
@@ -106,15 +59,15 @@ pub enum JoinError {
         /// The last error.
         why: String,
     },
-    /// A node answers there, but not the one that made the code.
-    #[error("another node than the inviter answers at {address}; check the address, or make a new code")]
-    NotTheInviter {
-        /// Where it answers.
-        address: String,
-    },
-    /// The inviter said no.
-    #[error("the inviter refused: {0}")]
+    /// A member said no.
+    #[error("not admitted: {0}")]
     Refused(Refusal),
+    /// A node answered and does not know the code's words.
+    #[error(
+        "the node at {0} says that it gave out the code, and does not know its words: a code is good for one \
+         attempt, so run `tcat invite` again on a member, and find out whose node that is"
+    )]
+    Impostor(SocketAddr),
     /// The inviter was reached, and then fell silent or spoke otherwise than it should.
     #[error("the inviter broke off: {0}; run `tcat join` again with the same code")]
     BrokenOff(String),
@@ -128,126 +81,212 @@ pub enum JoinError {
 
 /// What [`join`] needs beside the newcomer's identity.
 pub struct JoinRequest {
-    /// Who made the code: its key is checked before the secret is sent.
-    pub inviter: ClientId,
-    /// Where it may listen; all are tried.
+    /// The code.
+    pub code: InviteCode,
+    /// Where the inviter may listen; empty: whoever is found by mDNS is asked.
     pub addresses: Vec<PeerAddress>,
-    /// The code's one-time secret.
-    pub secret: [u8; 16],
+    /// Interfaces to look for members on, by name; empty: the rule of [`crate::discovery::choose_interfaces`].
+    pub interfaces: Vec<String>,
     /// What this client calls itself.
     pub name: String,
-    /// How long all of it may take.
+    /// How long all of it may take. Who cannot be reached is tried until a third of it is over.
     pub timeout: Duration,
 }
 
-/// Asks the inviter for admission; what it answers is for the node to read. An inviter that cannot be reached at once
-/// is tried again until a third of the time is over, one that asks to wait until all of it is.
+/// Asks for admission; what the inviter answers is for the node to read.
 pub async fn join(identity: &Identity, request: &JoinRequest) -> Result<Vec<u8>, JoinError> {
     if request.name.is_empty() || request.name.len() > NAME_MAX_BYTES {
         return Err(JoinError::Name);
     }
-    if request.addresses.is_empty() {
-        return Err(JoinError::NoAddress);
-    }
-    let inviter = peer_id_of(&request.inviter).ok_or(JoinError::BadInviter)?;
-    let whole = tokio::time::timeout(request.timeout, join_until_answered(identity, request, inviter));
+    let whole = tokio::time::timeout(request.timeout, Joining::new(identity, request).run());
     whole.await.unwrap_or(Err(JoinError::TimedOut(request.timeout.as_secs())))
 }
 
-async fn join_until_answered(
-    identity: &Identity,
-    request: &JoinRequest,
-    inviter: PeerId,
-) -> Result<Vec<u8>, JoinError> {
-    let started = Instant::now();
-    loop {
-        match join_once(identity, request, inviter).await {
-            Err(JoinError::Unreachable { .. }) if started.elapsed() < request.timeout / 3 => {
-                tokio::time::sleep(DIAL_RETRY).await;
-            }
-            Err(JoinError::Refused(Refusal::TooSoon)) => tokio::time::sleep(ATTEMPT_INTERVAL).await,
-            other => return other,
+/// How asking one candidate ended.
+enum Asked {
+    Admitted(Vec<u8>),
+    Refused(Refusal),
+    Impostor,
+    Unreachable(String),
+    BrokenOff(String),
+}
+
+/// What is known of the candidates so far.
+struct Joining<'a> {
+    identity: &'a Identity,
+    request: &'a JoinRequest,
+    started: Instant,
+    /// When each may be asked; none once it has said no for good, or while it is asked.
+    candidates: BTreeMap<SocketAddr, Option<Instant>>,
+    asking: JoinSet<(SocketAddr, Asked)>,
+    /// The best reason so far why nobody admitted us.
+    refused: Option<Refusal>,
+    why: String,
+}
+
+impl<'a> Joining<'a> {
+    fn new(identity: &'a Identity, request: &'a JoinRequest) -> Self {
+        let (started, why) = (Instant::now(), "no such host".to_owned());
+        let (candidates, asking) = (BTreeMap::new(), JoinSet::new());
+        Self { identity, request, started, candidates, asking, refused: None, why }
+    }
+
+    /// How long we go on where nobody can be reached, or nobody is found.
+    fn patience(&self) -> Duration {
+        self.request.timeout / 3
+    }
+
+    fn found(&mut self, address: SocketAddr) {
+        if self.candidates.len() < CANDIDATES_MAX {
+            self.candidates.entry(address).or_insert(Some(Instant::now()));
         }
+    }
+
+    async fn run(mut self) -> Result<Vec<u8>, JoinError> {
+        let mut seeking = match self.request.addresses.is_empty() {
+            true => Some(Seeking::start(&self.request.interfaces)?),
+            false => None,
+        };
+        for address in &self.request.addresses {
+            match address.resolve().await {
+                Ok(found) => found.into_iter().for_each(|address| self.found(address)),
+                Err(error) => self.why = error.to_string(),
+            }
+        }
+        loop {
+            self.ask_due();
+            let late = self.started.elapsed() >= self.patience();
+            let more_to_come = seeking.is_some() && !late;
+            let due = self.candidates.values().filter_map(|at| *at).min();
+            if self.asking.is_empty() && due.is_none() && !more_to_come {
+                return Err(self.nobody_admits());
+            }
+            let pause =
+                if more_to_come { self.started + self.patience() } else { Instant::now() + DIAL_RETRY };
+            let pause = due.filter(|_| self.asking.len() < ASKED_AT_A_TIME).map_or(pause, |at| at.min(pause));
+            tokio::select! {
+                Some(Ok((address, asked))) = self.asking.join_next() => {
+                    if let Some(end) = self.told(address, asked) {
+                        return end;
+                    }
+                }
+                Some(address) = next_found(&mut seeking) => self.found(address),
+                () = tokio::time::sleep_until(pause.into()) => {}
+            }
+        }
+    }
+
+    fn ask_due(&mut self) {
+        let now = Instant::now();
+        let Self { candidates, asking, .. } = self;
+        for (address, at) in candidates.iter_mut().filter(|(_, at)| at.is_some_and(|at| at <= now)) {
+            if asking.len() >= ASKED_AT_A_TIME {
+                return;
+            }
+            *at = None;
+            let (identity, address) = (self.identity.clone(), *address);
+            let (code, name) = (self.request.code.clone(), self.request.name.clone());
+            asking.spawn(async move { (address, ask_at(&identity, &code, &name, address).await) });
+        }
+    }
+
+    /// What a candidate's answer means; something if it ends the whole.
+    fn told(&mut self, address: SocketAddr, asked: Asked) -> Option<Result<Vec<u8>, JoinError>> {
+        let late = self.started.elapsed() >= self.patience();
+        let again_in = match asked {
+            Asked::Admitted(answer) => return Some(Ok(answer)),
+            // The code is gone now.
+            Asked::Refused(Refusal::Wrong) => return Some(Err(JoinError::Refused(Refusal::Wrong))),
+            Asked::Impostor => return Some(Err(JoinError::Impostor(address))),
+            Asked::Refused(Refusal::TooSoon) => Some(ATTEMPT_INTERVAL),
+            Asked::Refused(refusal) => {
+                // That a member does not know the code says less than what the one that does says.
+                if refusal != Refusal::Unknown || self.refused.is_none() {
+                    self.refused = Some(refusal);
+                }
+                None
+            }
+            Asked::BrokenOff(why) if late => return Some(Err(JoinError::BrokenOff(why))),
+            Asked::Unreachable(why) | Asked::BrokenOff(why) => {
+                self.why = why;
+                (!late).then_some(DIAL_RETRY)
+            }
+        };
+        self.candidates.insert(address, again_in.map(|pause| Instant::now() + pause));
+        None
+    }
+
+    fn nobody_admits(&self) -> JoinError {
+        if let Some(refusal) = self.refused {
+            return JoinError::Refused(refusal);
+        }
+        if self.request.addresses.is_empty() && self.candidates.is_empty() {
+            return JoinError::NobodyFound(self.started.elapsed().as_secs());
+        }
+        let tried: Vec<String> = match self.request.addresses.is_empty() {
+            true => self.candidates.keys().map(ToString::to_string).collect(),
+            false => self.request.addresses.iter().map(ToString::to_string).collect(),
+        };
+        JoinError::Unreachable { addresses: tried.join(", "), why: self.why.clone() }
     }
 }
 
-async fn join_once(
-    identity: &Identity,
-    request: &JoinRequest,
-    inviter: PeerId,
-) -> Result<Vec<u8>, JoinError> {
-    let mut swarm = build_swarm(identity).map_err(JoinError::Setup)?;
-    let ends = reach(&mut swarm, request, inviter).await?;
+async fn next_found(seeking: &mut Option<Seeking>) -> Option<SocketAddr> {
+    match seeking {
+        Some(seeking) => seeking.next().await,
+        None => None,
+    }
+}
+
+/// Asks whoever listens at `address`.
+async fn ask_at(identity: &Identity, code: &InviteCode, name: &str, address: SocketAddr) -> Asked {
+    let mut swarm = match build_swarm(identity) {
+        Ok(swarm) => swarm,
+        Err(why) => return Asked::Unreachable(why),
+    };
+    let (ends, inviter) = match reach(&mut swarm, address).await {
+        Ok(reached) => reached,
+        Err(why) => return Asked::Unreachable(why),
+    };
+    let us = identity.client_id();
     let asking = async {
         let mut stream = ends.opener.open(JOIN).await?;
-        ask(&mut stream, request).await
+        ask(&mut stream, code, name, us, inviter).await
     };
     tokio::pin!(asking);
     loop {
         tokio::select! {
-            answer = &mut asking => {
-                return answer.map_err(|e| JoinError::BrokenOff(e.to_string()))?.map_err(JoinError::Refused);
-            }
+            answer = &mut asking => return match answer {
+                Ok(Ok(answer)) => Asked::Admitted(answer),
+                Ok(Err(refusal)) => Asked::Refused(refusal),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Asked::Impostor,
+                Err(error) => Asked::BrokenOff(error.to_string()),
+            },
             event = swarm.select_next_some() => if let SwarmEvent::ConnectionClosed { cause, .. } = event {
                 let why = cause.map_or_else(|| "it closed the connection".to_owned(), |c| c.to_string());
-                return Err(JoinError::BrokenOff(why));
+                return Asked::BrokenOff(why);
             }
         }
     }
 }
 
-/// Dials all addresses until the inviter itself answers at one.
 async fn reach(
     swarm: &mut Swarm<Behaviour>,
-    request: &JoinRequest,
-    inviter: PeerId,
-) -> Result<ConnectionEnds, JoinError> {
-    let names = request.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let unreachable = |why: String| JoinError::Unreachable { addresses: names.clone(), why };
-    let mut addresses = Vec::new();
-    let mut why = String::from("no such host");
-    for address in &request.addresses {
-        match address.resolve().await {
-            Ok(found) => addresses.extend(found.into_iter().map(multiaddr)),
-            Err(error) => why = error.to_string(),
-        }
-    }
-    if addresses.is_empty() {
-        return Err(unreachable(why));
-    }
-    // One dial an address: at one of them another member may listen by now, which says nothing of the others.
-    let mut open = 0;
-    for address in addresses {
-        let dial = DialOpts::peer_id(inviter)
-            .condition(PeerCondition::Always)
-            .addresses(vec![address])
-            .allocate_new_port()
-            .build();
-        swarm.dial(dial).map_err(|e| unreachable(e.to_string()))?;
-        open += 1;
-    }
-    let mut impostor = None;
-    while open > 0 {
+    address: SocketAddr,
+) -> Result<(ConnectionEnds, ClientId), String> {
+    let dial = DialOpts::unknown_peer_id().address(multiaddr(address)).allocate_new_port().build();
+    swarm.dial(dial).map_err(|error| dial_error(&error))?;
+    loop {
         match swarm.select_next_some().await {
-            SwarmEvent::ConnectionEstablished { connection_id, .. } => {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
                 let ends = swarm.behaviour_mut().streams.take(connection_id);
-                return ends.ok_or_else(|| JoinError::BrokenOff("it closed the connection".into()));
+                let inviter = client_of(&peer_id).ok_or("its key is not ed25519")?;
+                return ends.map(|ends| (ends, inviter)).ok_or_else(|| "it closed the connection".into());
             }
-            SwarmEvent::OutgoingConnectionError { error, .. } => {
-                open -= 1;
-                match error {
-                    DialError::WrongPeerId { address, .. } => {
-                        let shown =
-                            socket_address(&address).map_or_else(|| address.to_string(), |a| a.to_string());
-                        impostor = Some(shown);
-                    }
-                    error => why = dial_error(&error),
-                }
-            }
+            SwarmEvent::OutgoingConnectionError { error, .. } => return Err(dial_error(&error)),
             _ => {}
         }
     }
-    Err(impostor.map_or_else(|| unreachable(why), |address| JoinError::NotTheInviter { address }))
 }
 
 /// One line for what went wrong with a dial.
@@ -270,153 +309,67 @@ fn deepest(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-async fn ask<S>(stream: &mut S, request: &JoinRequest) -> io::Result<Result<Vec<u8>, Refusal>>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut bytes = request.secret.to_vec();
-    bytes.extend(request.name.as_bytes());
-    write_frame(stream, &bytes).await?;
-    stream.flush().await?;
-    let answer = read_frame(stream, FRAME_MAX_BYTES).await?;
-    match answer.as_deref().and_then(<[u8]>::split_first) {
-        Some((0, payload)) => Ok(Ok(payload.to_vec())),
-        Some((status, _)) => Ok(Err(Refusal::from_byte(*status))),
-        None => Err(io::ErrorKind::UnexpectedEof.into()),
-    }
-}
-
-/// The inviter's side: one request, one answer. `allowed` is the verdict of the [`RateLimit`].
-pub(crate) async fn admit<S>(
+/// The newcomer's side of the exchange; see `admission`. Permission denied: the other end does not know the words.
+pub(crate) async fn ask<S>(
     stream: &mut S,
-    client: ClientId,
-    allowed: bool,
-    invitations: Option<Arc<dyn Invitations>>,
-) -> io::Result<Result<(), Refusal>>
+    code: &InviteCode,
+    name: &str,
+    newcomer: ClientId,
+    inviter: ClientId,
+) -> io::Result<Said>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let request = read_frame(stream, SECRET_BYTES + NAME_MAX_BYTES).await?.unwrap_or_default();
-    let answer = match request.split_first_chunk::<SECRET_BYTES>() {
-        _ if !allowed => Err(Refusal::TooSoon),
-        Some((secret, name)) => match (String::from_utf8(name.to_vec()), invitations) {
-            (Ok(name), Some(invitations)) if !name.is_empty() => {
-                let secret = *secret;
-                let redeemed =
-                    tokio::task::spawn_blocking(move || invitations.redeem(&secret, &client, &name)).await;
-                redeemed.unwrap_or(Err(Refusal::NotNow))
-            }
-            (_, None) => Err(Refusal::NotNow),
-            _ => return Err(io::ErrorKind::InvalidData.into()),
-        },
-        None => return Err(io::ErrorKind::InvalidData.into()),
+    let malformed = || io::Error::from(io::ErrorKind::InvalidData);
+    let (pake, message) = Pake::start(Role::Newcomer, code, &newcomer, &inviter);
+    tell(stream, &opening(code.number(), &message)).await?;
+    let theirs = match hear(stream, MESSAGE_BYTES).await? {
+        Ok(theirs) => theirs,
+        Err(refusal) => return Ok(Err(refusal)),
     };
-    let (bytes, outcome) = match answer {
-        Ok(payload) => ([&[0][..], &payload].concat(), Ok(())),
-        Err(refusal) => (vec![refusal.to_byte()], Err(refusal)),
-    };
-    write_frame(stream, &bytes).await?;
-    stream.close().await?;
-    Ok(outcome)
-}
-
-/// One attempt a second from one address; a table of bounded size.
-#[derive(Default)]
-pub(crate) struct RateLimit {
-    last: BTreeMap<IpAddr, Instant>,
-}
-
-impl RateLimit {
-    /// Whether an attempt from this address may be looked at now.
-    pub(crate) fn allows(&mut self, address: Option<SocketAddr>, now: Instant) -> bool {
-        let Some(address) = address else { return false };
-        let recent = |last: &Instant| now.saturating_duration_since(*last) < ATTEMPT_INTERVAL;
-        if self.last.len() >= ATTEMPTS_REMEMBERED_MAX {
-            self.last.retain(|_, last| recent(last));
-        }
-        if self.last.get(&address.ip()).is_some_and(recent) || self.last.len() >= ATTEMPTS_REMEMBERED_MAX {
-            return false;
-        }
-        self.last.insert(address.ip(), now);
-        true
+    let expected = pake.finish(&theirs).ok_or_else(malformed)?;
+    tell(stream, expected.newcomer.as_bytes()).await?;
+    match hear(stream, CONFIRMATION_BYTES).await? {
+        Ok(confirmation) if confirms(&confirmation, &expected.inviter) => {}
+        Ok(_) => return Err(io::ErrorKind::PermissionDenied.into()),
+        Err(refusal) => return Ok(Err(refusal)),
     }
+    tell(stream, name.as_bytes()).await?;
+    hear(stream, ANSWER_MAX_BYTES).await
+}
+
+async fn tell<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> io::Result<()> {
+    write_frame(stream, bytes).await?;
+    stream.flush().await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::read_frame;
     use crate::test_pipe::pipe;
 
-    struct Book;
-
-    impl Invitations for Book {
-        fn redeem(&self, secret: &[u8; 16], client: &ClientId, name: &str) -> Result<Vec<u8>, Refusal> {
-            assert_eq!((*client, name), (ClientId([4; 32]), "Atelier Süd"));
-            if same_secret(secret, &[5; 16]) { Ok(b"key and urls".to_vec()) } else { Err(Refusal::Unknown) }
-        }
-    }
-
-    fn request(secret: [u8; 16]) -> JoinRequest {
-        JoinRequest {
-            inviter: ClientId([0; 32]),
-            addresses: Vec::new(),
-            secret,
-            name: "Atelier Süd".into(),
-            timeout: Duration::from_secs(1),
-        }
-    }
-
-    async fn exchange(
-        secret: [u8; 16],
-        allowed: bool,
-        book: Option<Arc<dyn Invitations>>,
-    ) -> Result<Vec<u8>, Refusal> {
-        let (mut near, mut far) = pipe();
-        let request = request(secret);
-        let (answer, _) =
-            futures::join!(ask(&mut near, &request), admit(&mut far, ClientId([4; 32]), allowed, book));
-        answer.unwrap()
-    }
-
     #[tokio::test]
-    async fn only_the_right_secret_is_given_the_answer() {
-        assert_eq!(exchange([5; 16], true, Some(Arc::new(Book))).await, Ok(b"key and urls".to_vec()));
-        assert_eq!(exchange([6; 16], true, Some(Arc::new(Book))).await, Err(Refusal::Unknown));
-        assert_eq!(exchange([5; 16], false, Some(Arc::new(Book))).await, Err(Refusal::TooSoon));
-        assert_eq!(exchange([5; 16], true, None).await, Err(Refusal::NotNow));
-    }
-
-    #[test]
-    fn every_refusal_survives_the_wire() {
-        for refusal in [Refusal::Unknown, Refusal::Expired, Refusal::Used, Refusal::TooSoon, Refusal::NotNow]
-        {
-            assert_eq!(Refusal::from_byte(refusal.to_byte()), refusal);
-        }
-    }
-
-    #[test]
-    fn one_attempt_a_second_from_one_address() {
-        let mut limit = RateLimit::default();
-        let now = Instant::now();
-        let at = |last: u8, port| Some(SocketAddr::from(([10, 0, 0, last], port)));
-        assert!(limit.allows(at(1, 1), now));
-        assert!(
-            !limit.allows(at(1, 2), now + Duration::from_millis(900)),
-            "another port is the same machine"
-        );
-        assert!(limit.allows(at(2, 1), now));
-        assert!(limit.allows(at(1, 1), now + Duration::from_secs(1)));
-        assert!(!limit.allows(None, now));
-    }
-
-    #[test]
-    fn the_table_of_attempts_stays_small() {
-        let mut limit = RateLimit::default();
-        let now = Instant::now();
-        let from = |i: u32| Some(SocketAddr::from((i.to_be_bytes(), 1)));
-        let allowed = (0..5000).filter(|i| limit.allows(from(*i), now)).count();
-        assert_eq!(allowed, ATTEMPTS_REMEMBERED_MAX);
-        assert!(limit.allows(from(6000), now + Duration::from_secs(2)));
-        assert!(limit.last.len() <= ATTEMPTS_REMEMBERED_MAX);
+    async fn who_confirms_without_knowing_the_words_is_found_out_before_it_learns_the_name() {
+        let (mut near, mut far) = pipe();
+        let code = InviteCode::parse("417-canyon-velvet-orbit").unwrap();
+        let guess = InviteCode::parse("417-canyon-velvet-oven").unwrap();
+        let (newcomer, inviter) = (ClientId([1; 32]), ClientId([2; 32]));
+        let impostor = async {
+            read_frame(&mut far, 100).await.unwrap().unwrap();
+            let (_, message) = Pake::start(Role::Inviter, &guess, &newcomer, &inviter);
+            tell(&mut far, &[&[0][..], &message].concat()).await.unwrap();
+            read_frame(&mut far, 100).await.unwrap().unwrap();
+            tell(&mut far, &[0; 1 + CONFIRMATION_BYTES]).await.unwrap();
+            read_frame(&mut far, 100).await.unwrap()
+        };
+        let asking = async {
+            let asked = ask(&mut near, &code, "Atelier Süd", newcomer, inviter).await;
+            drop(near);
+            asked
+        };
+        let (asked, learned) = futures::join!(asking, impostor);
+        assert_eq!(asked.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(learned, None);
     }
 }

@@ -17,13 +17,14 @@
 //!
 //! A connection lives so: TCP and noise (who the other is), `/tcat/membership/1` (that both have the workgroup's key),
 //! then, on the one connection that the client with the smaller id chooses, `/tcat/control/1` in each direction and a
-//! `/tcat/bulk/1` stream a fetch. Before the proof nothing else is even negotiated, but `/tcat/join/1`, where a
-//! newcomer redeems the one-time secret of an [`InviteCode`].
+//! `/tcat/bulk/1` stream a fetch. Before the proof nothing else is even negotiated, but `/tcat/join/2`, where a
+//! newcomer proves that it knows the words of an [`InviteCode`].
 //!
 //! What this crate does not do: decide. Who is asked for what, how often, and what a message means is the engine's.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod address;
+mod admission;
 mod behaviour;
 mod bulk;
 mod bulk_server;
@@ -36,8 +37,10 @@ mod interfaces;
 mod invite_code;
 mod join;
 mod membership;
+mod pake;
 mod partial;
 mod random;
+mod seeking;
 mod session;
 mod streams;
 mod swarm;
@@ -47,10 +50,11 @@ mod test_pipe;
 mod transport;
 
 pub use address::{AddressError, PeerAddress};
+pub use admission::{Invitations, NAME_MAX_BYTES, Refusal};
 pub use bulk::{CONTENT_MAX_BYTES, ContentSource, FetchError, STALL_S, SourceContent};
 pub use frame::FRAME_MAX_BYTES;
 pub use identity::{Identity, IdentityError, client_of, peer_id_of, verify};
-pub use invite_code::{ADDRESSES_MAX, CodeError, InviteCode, workgroup_hash};
-pub use join::{Invitations, JoinError, JoinRequest, NAME_MAX_BYTES, Refusal, join, same_secret};
+pub use invite_code::{CodeError, InviteCode, NUMBERS};
+pub use join::{JoinError, JoinRequest, join};
 pub use membership::WorkgroupKey;
 pub use transport::{ByteStream, Net, NetConfig, NetError, NetEvent, NetHandle, SendError, Transport};

@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 /// Both ends prove that they are members.
 pub(crate) const MEMBERSHIP: StreamProtocol = StreamProtocol::new("/tcat/membership/1");
 /// A newcomer redeems an invitation.
-pub(crate) const JOIN: StreamProtocol = StreamProtocol::new("/tcat/join/1");
+pub(crate) const JOIN: StreamProtocol = StreamProtocol::new("/tcat/join/2");
 /// Messages, one direction a stream, in order.
 pub(crate) const CONTROL: StreamProtocol = StreamProtocol::new("/tcat/control/1");
 /// One content's bytes.

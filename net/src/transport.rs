@@ -9,10 +9,10 @@
 //! instead of missing messages.
 
 use crate::address::PeerAddress;
+use crate::admission::Invitations;
 use crate::bulk::{self, ContentSource, FetchError};
 use crate::bulk_server::STREAMS_PER_PEER;
 use crate::identity::Identity;
-use crate::join::Invitations;
 use crate::membership::WorkgroupKey;
 use crate::swarm;
 use async_trait::async_trait;

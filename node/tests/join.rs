@@ -56,8 +56,7 @@ impl Scene {
         let mut ticket = ticket(group);
         change(&mut ticket);
         let tokio = tokio::runtime::Handle::current();
-        let client = settings.identity.client_id();
-        let book = Arc::new(InvitationBook::new(client, ticket, Arc::clone(&stores.catalog), tokio));
+        let book = Arc::new(InvitationBook::new(ticket, Arc::clone(&stores.catalog), tokio));
         let (net, mut events) = Net::start(NetConfig {
             identity: settings.identity.clone(),
             workgroup: group.id,
@@ -81,7 +80,7 @@ impl Scene {
     }
 
     fn code(&self) -> String {
-        self.book.invite(&[self.address]).unwrap().encode()
+        self.book.invite().unwrap().0.encode()
     }
 
     /// The program, off the test's own runtime, which must go on answering.
@@ -93,7 +92,8 @@ impl Scene {
     }
 
     async fn join(&self, home: &str, code: &str, media: &str, more: &[&str]) -> Output {
-        let words = ["--home", home, "--interface", "lo", "join", code, "--media", media];
+        let peer = self.address.to_string();
+        let words = ["--home", home, "--interface", "lo", "join", code, "--media", media, "--peer", &peer];
         self.tcat(&[&words[..], more].concat()).await
     }
 

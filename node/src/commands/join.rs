@@ -1,6 +1,6 @@
 //! `tcat join`: becomes a member of a workgroup with a code from `tcat invite`. No local node needs to run.
 //!
-//! What can be checked is checked before the code is shown to the inviter. From then on the identity stays,
+//! What can be checked is checked before the code is tried, since it is good for one attempt. From then on the identity stays,
 //! whatever happens, because the workgroup knows it: the same code works again for it, and for nobody else.
 
 use super::Context;
@@ -10,8 +10,9 @@ use crate::output::{self, Failure};
 use crate::ticket::Ticket;
 use serde::Serialize;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tcat_net::{InviteCode, JoinRequest, PeerAddress, join, workgroup_hash};
+use std::time::Duration;
+use tcat_engine::ids::WorkgroupId;
+use tcat_net::{InviteCode, JoinRequest, PeerAddress, join};
 use tcat_storage::catalog;
 use tcat_storage::objects::Objects;
 
@@ -22,7 +23,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// The arguments.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The code that `tcat invite` printed on a member
+    /// The code that `tcat invite` printed on a member: a number and three words
     #[arg(value_name = "CODE")]
     pub code: String,
     /// This machine's folder for the library: an existing one, with or without files in it
@@ -31,7 +32,7 @@ pub struct Args {
     /// What this machine is called in the workgroup [default: its host name]
     #[arg(long, value_name = "CLIENT")]
     pub name: Option<String>,
-    /// Where a member is reached, HOST:PORT, if discovery does not find it (repeatable)
+    /// Where that member is reached, HOST:PORT, if it is not to be found by mDNS (repeatable)
     #[arg(long, value_name = "ADDR")]
     pub peer: Vec<String>,
 }
@@ -54,14 +55,14 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     for peer in &args.peer {
         check_peer(peer).map_err(|why| Failure::usage(WHAT, why, "write --peer HOST:PORT"))?;
     }
-    let code = read_code(&args.code)?;
+    let code = InviteCode::parse(&args.code).map_err(|error| Failure::of(format!("{WHAT}: {error}")))?;
     let mut setup = Setup::begin(context, WHAT, &args.media)?;
-    refuse_member(&setup, &code)?;
     let name = setup.wanted_name(args.name.as_deref())?;
-    let ticket = super::block_on(ask(&setup, &code, &args.peer, &name))??;
+    let ticket = super::block_on(ask(context, &setup, &code, &args.peer, &name))??;
     let identity_file = setup.home.identity_file();
     setup.undo.keep_file(&identity_file);
-    check_ticket(context, &code, &ticket)?;
+    refuse_member(&setup, ticket.workgroup)?;
+    check_ticket(context, &ticket)?;
     let group = WorkgroupConfig {
         id: ticket.workgroup.to_string(),
         name: ticket.name.clone(),
@@ -71,8 +72,7 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     };
     let member = super::block_on(reach_stores(&setup, &ticket))??;
     setup.take_media_folder(ticket.workgroup)?;
-    let peers = known_peers(&args.peer, &code);
-    let first = First { name: &member, interfaces: &context.global.interface, peers: &peers };
+    let first = First { name: &member, interfaces: &context.global.interface, peers: &args.peer };
     let client = setup.client().to_string();
     let further = setup.existing.is_some();
     setup.finish(&group, &ticket.key, &first)?;
@@ -86,20 +86,12 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Failure> {
         catalog: &group.catalog,
         objects: &group.objects,
     };
-    tell(context, &joined, if further { &peers } else { &[] })
+    tell(context, &joined, if further { &args.peer } else { &[] })
 }
 
-fn read_code(text: &str) -> Result<InviteCode, Failure> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_err(|_| Failure::new(WHAT, "this machine's clock stands before 1970", "set the clock"))?;
-    InviteCode::parse(text, now.as_secs()).map_err(|error| Failure::of(format!("{WHAT}: {error}")))
-}
-
-fn refuse_member(setup: &Setup, code: &InviteCode) -> Result<(), Failure> {
+fn refuse_member(setup: &Setup, workgroup: WorkgroupId) -> Result<(), Failure> {
     let groups = setup.existing.iter().flat_map(|config| &config.workgroups);
-    let mut joined =
-        groups.filter(|group| group.workgroup_id().is_ok_and(|id| workgroup_hash(&id) == code.workgroup));
+    let mut joined = groups.filter(|group| group.workgroup_id().is_ok_and(|id| id == workgroup));
     match joined.next() {
         None => Ok(()),
         Some(group) => {
@@ -109,18 +101,20 @@ fn refuse_member(setup: &Setup, code: &InviteCode) -> Result<(), Failure> {
     }
 }
 
-/// Shows the code to the inviter, wherever it may be reached.
-async fn ask(setup: &Setup, code: &InviteCode, peers: &[String], name: &str) -> Result<Ticket, Failure> {
+/// Asks whoever gave out the code, at the addresses given or wherever mDNS finds it.
+async fn ask(
+    context: &Context,
+    setup: &Setup,
+    code: &InviteCode,
+    peers: &[String],
+    name: &str,
+) -> Result<Ticket, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::of(format!("{WHAT}: {error}"));
-    let mut addresses: Vec<PeerAddress> = Vec::new();
-    for peer in peers {
-        addresses.push(peer.parse().map_err(|error| failed(&error))?);
-    }
-    addresses.extend(code.addresses.iter().map(|address| PeerAddress::from(*address)));
+    let addresses: Result<Vec<PeerAddress>, _> = peers.iter().map(|peer| peer.parse()).collect();
     let request = JoinRequest {
-        inviter: code.inviter,
-        addresses,
-        secret: code.secret,
+        code: code.clone(),
+        addresses: addresses.map_err(|error| failed(&error))?,
+        interfaces: context.global.interface.clone(),
         name: name.to_owned(),
         timeout: ANSWER,
     };
@@ -128,11 +122,7 @@ async fn ask(setup: &Setup, code: &InviteCode, peers: &[String], name: &str) -> 
     Ticket::decode(&answer).map_err(|error| failed(&error))
 }
 
-fn check_ticket(context: &Context, code: &InviteCode, ticket: &Ticket) -> Result<(), Failure> {
-    if workgroup_hash(&ticket.workgroup) != code.workgroup {
-        let why = "the inviter answered for another workgroup than the code's";
-        return Err(Failure::new(WHAT, why, "run `tcat invite` again on the other machine"));
-    }
+fn check_ticket(context: &Context, ticket: &Ticket) -> Result<(), Failure> {
     match &context.global.workgroup {
         Some(wanted) if *wanted != ticket.name => {
             let why = format!("the code is for the workgroup {:?}, not for {wanted:?}", ticket.name);
@@ -158,17 +148,6 @@ async fn reach_stores(setup: &Setup, ticket: &Ticket) -> Result<String, Failure>
     let member = catalog.admit(setup.client(), &ticket.client_name).await;
     catalog.close().await;
     Ok(member.map_err(|error| failed("catalog", &error))?.name)
-}
-
-/// Where members may be reached without discovery: what the person said, and where the inviter listens.
-fn known_peers(given: &[String], code: &InviteCode) -> Vec<String> {
-    let mut peers = given.to_vec();
-    for address in code.addresses.iter().map(ToString::to_string) {
-        if !peers.contains(&address) {
-            peers.push(address);
-        }
-    }
-    peers
 }
 
 fn tell(context: &Context, joined: &Joined<'_>, unsaved_peers: &[String]) -> Result<(), Failure> {

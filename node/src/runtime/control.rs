@@ -6,7 +6,7 @@ use super::events::Events;
 use super::scanning::Finished;
 use super::serving::Serving;
 use crate::control::{Control, ControlError};
-use crate::invitations::{InvitationBook, VALID};
+use crate::invitations::InvitationBook;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -25,7 +25,6 @@ use tcat_engine::entry::OwnedEntry;
 use tcat_engine::ids::{ClientId, ItemId, WorkgroupId};
 use tcat_engine::paths::MediaPath;
 use tcat_engine::ports::{BrakeAnswer as Answer, Input};
-use tcat_net::NetHandle;
 use tcat_storage::catalog::Catalog;
 use tokio::sync::watch;
 
@@ -43,7 +42,6 @@ pub(super) struct GroupControl {
     pub(super) events: Arc<Events>,
     pub(super) scans: watch::Receiver<Option<Finished>>,
     pub(super) catalog: Arc<dyn Catalog>,
-    pub(super) net: NetHandle,
     pub(super) book: Arc<InvitationBook>,
 }
 
@@ -340,12 +338,11 @@ impl Control for GroupControl {
     }
 
     async fn invite(&self) -> Result<Invite, ControlError> {
-        let addresses = self.net.listen_addresses();
-        let code = self.book.invite(&addresses).map_err(|error| ControlError::Failed {
+        let (code, expires) = self.book.invite().map_err(|error| ControlError::Failed {
             why: format!("no code could be made: {error}"),
             what_to_do: "try again".into(),
         })?;
-        let expires = Timestamp::now() + VALID;
+        let expires = Timestamp::try_from(expires).unwrap_or(Timestamp::MAX);
         Ok(Invite { code: code.encode(), expires: expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string() })
     }
 }

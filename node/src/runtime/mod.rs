@@ -128,7 +128,7 @@ impl Group {
         let (engine, commands) = EngineHandle::new();
         let serving =
             Arc::new(Serving::new(engine.clone(), Arc::clone(&folder), Arc::clone(&client_database)));
-        let book = Arc::new(InvitationBook::new(me, ticket(group), Arc::clone(&catalog), Handle::current()));
+        let book = Arc::new(InvitationBook::new(ticket(group), Arc::clone(&catalog), Handle::current()));
         let (net, net_events) = start_net(settings, group, &serving, &book).await?;
         let scanning = Scanning::start(
             engine.clone(),
@@ -178,7 +178,6 @@ impl Group {
             events,
             scans: scanning.finished(),
             catalog: Arc::clone(&catalog),
-            net: net.clone(),
             book,
         });
         Ok(Self {
