@@ -13,13 +13,18 @@ use libp2p::swarm::{NetworkBehaviour, Swarm};
 use libp2p::{SwarmBuilder, connection_limits, noise, ping, yamux};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU8;
 use std::time::Duration;
 
 /// As many as members may be strangers or duplicates, who are gone in seconds.
 const CONNECTIONS_MAX: u32 = 2 * SESSIONS_MAX as u32;
 const CONNECTIONS_IN_MAX: u32 = 3 * SESSIONS_MAX as u32 / 2;
 const CONNECTIONS_PER_PEER_MAX: u32 = 4;
-const PENDING_MAX: u32 = 32;
+const PENDING_IN_MAX: u32 = 32;
+/// All members at once, and some that are unknown.
+const PENDING_OUT_MAX: u32 = 3 * SESSIONS_MAX as u32 / 2;
+/// Addresses of one client that are tried at once: all that are kept, since those that do not answer take long.
+const DIALED_AT_ONCE: NonZeroU8 = NonZeroU8::new(16).unwrap();
 /// Streams being negotiated on one connection.
 const NEGOTIATING_MAX: usize = 64;
 const SETUP_WAIT: Duration = Duration::from_secs(5);
@@ -41,8 +46,8 @@ pub(crate) fn build_swarm(identity: &Identity) -> Result<Swarm<Behaviour>, Strin
         .with_max_established(Some(CONNECTIONS_MAX))
         .with_max_established_incoming(Some(CONNECTIONS_IN_MAX))
         .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX))
-        .with_max_pending_incoming(Some(PENDING_MAX))
-        .with_max_pending_outgoing(Some(PENDING_MAX));
+        .with_max_pending_incoming(Some(PENDING_IN_MAX))
+        .with_max_pending_outgoing(Some(PENDING_OUT_MAX));
     let ping = ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_WAIT);
     let keypair = identity.keypair();
     let noise = noise::Config::new(&keypair).map_err(|e| e.to_string())?;
@@ -59,6 +64,7 @@ pub(crate) fn build_swarm(identity: &Identity) -> Result<Swarm<Behaviour>, Strin
         .map_err(|e| e.to_string())?
         .with_swarm_config(|config| {
             config
+                .with_dial_concurrency_factor(DIALED_AT_ONCE)
                 .with_max_negotiating_inbound_streams(NEGOTIATING_MAX)
                 .with_substream_upgrade_protocol_override(Version::V1Lazy)
         })

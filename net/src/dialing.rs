@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 use tcat_engine::ids::ClientId;
 
 const FIRST_DELAY: Duration = Duration::from_millis(200);
-const DELAY_MAX: Duration = Duration::from_secs(5);
+/// Of a member, and of a configured address: with the time that connecting may take it must be back within 5 s.
+const DELAY_MAX: Duration = Duration::from_millis(2500);
+/// Of a client that only announced itself so far.
+const HINT_DELAY_MAX: Duration = Duration::from_secs(5);
 /// On loopback a refused dial costs nothing, and people wait for a peer that has just been started.
 const LOOPBACK_DELAY_MAX: Duration = Duration::from_millis(800);
 /// For who failed to prove membership, or is ourselves.
@@ -21,6 +24,9 @@ const REFUSED_DELAY_MAX: Duration = Duration::from_secs(60);
 const CLIENTS_MAX: usize = 256;
 /// Addresses kept of one client, of each kind; the newest stay.
 const ADDRESSES_MAX: usize = 8;
+/// Attempts under way at clients that only announced themselves so far, so that a stranger who announces thousands
+/// cannot keep us from members.
+const HINTS_IN_FLIGHT_MAX: usize = 8;
 
 /// Something to dial.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,19 +48,40 @@ struct Entry {
     /// When to dial; nothing while an attempt is under way or the client is connected.
     next_at: Option<Instant>,
     in_flight: bool,
+    /// When the last attempt began.
+    tried_at: Option<Instant>,
+    /// Who answered last was no member, or ourselves.
+    refused: bool,
     /// From discovery alone, never reached: may be forgotten for another.
     hint_only: bool,
 }
 
 impl Entry {
     fn new(client: Option<ClientId>, now: Instant, hint_only: bool) -> Self {
-        let (delay, next_at) = (FIRST_DELAY, Some(now));
-        Self { known: Vec::new(), hinted: Vec::new(), client, delay, next_at, in_flight: false, hint_only }
+        Self {
+            known: Vec::new(),
+            hinted: Vec::new(),
+            client,
+            delay: FIRST_DELAY,
+            next_at: Some(now),
+            in_flight: false,
+            tried_at: None,
+            refused: false,
+            hint_only,
+        }
     }
 
     fn addresses(&self) -> Vec<SocketAddr> {
         let hinted = self.hinted.iter().filter(|address| !self.known.contains(address));
         self.known.iter().chain(hinted).copied().collect()
+    }
+
+    fn delay_max(&self, target: &Target) -> Duration {
+        match target {
+            Target::Static(PeerAddress::Socket(address)) if address.ip().is_loopback() => LOOPBACK_DELAY_MAX,
+            _ if self.hint_only => HINT_DELAY_MAX,
+            _ => DELAY_MAX,
+        }
     }
 
     fn again(&mut self, delay: Duration, now: Instant) {
@@ -89,8 +116,9 @@ impl Dialing {
         let list = if hint { &mut entry.hinted } else { &mut entry.known };
         addresses.iter().for_each(|address| remember(list, *address));
         // A new address is worth an attempt now, unless the client proved to be no member.
-        if any_new && !entry.in_flight && entry.delay <= DELAY_MAX {
-            entry.next_at = Some(now);
+        if any_new && !entry.in_flight && !entry.refused {
+            // Anybody may announce new addresses many times a second.
+            entry.next_at = Some(entry.tried_at.map_or(now, |at| now.max(at + FIRST_DELAY)));
         }
     }
 
@@ -119,23 +147,37 @@ impl Dialing {
         }
     }
 
-    /// When the next attempt is due.
-    pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.entries.values().filter_map(|e| e.next_at).min()
+    /// Whether one more attempt at a mere hint may begin.
+    fn has_room_for_hints(&self) -> bool {
+        self.hints_in_flight() < HINTS_IN_FLIGHT_MAX
     }
 
-    /// At most `limit` due targets with their known addresses (none for a static peer); each is now under way until
-    /// [`Dialing::failed`], [`Dialing::refused`] or [`Dialing::released`].
+    fn hints_in_flight(&self) -> usize {
+        self.entries.values().filter(|e| e.hint_only && e.in_flight).count()
+    }
+
+    /// When the next attempt is due.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let hints = self.has_room_for_hints();
+        self.entries.values().filter(|e| hints || !e.hint_only).filter_map(|e| e.next_at).min()
+    }
+
+    /// At most `limit` due targets with their known addresses (none for a static peer), members first, then who waits
+    /// longest; each is now under way until [`Dialing::failed`], [`Dialing::refused`] or [`Dialing::released`].
     pub(crate) fn take_due(
         &mut self,
         now: Instant,
         limit: usize,
         is_connected: impl Fn(&ClientId) -> bool,
     ) -> Vec<(Target, Vec<SocketAddr>)> {
+        let mut hints_left = HINTS_IN_FLIGHT_MAX.saturating_sub(self.hints_in_flight());
+        let mut waiting: Vec<_> =
+            self.entries.iter_mut().filter(|(_, e)| e.next_at.is_some_and(|at| at <= now)).collect();
+        waiting.sort_by_key(|(_, e)| (e.hint_only, e.next_at));
         let mut due = Vec::new();
-        for (target, entry) in &mut self.entries {
-            if entry.next_at.is_none_or(|at| at > now) || due.len() >= limit {
-                continue;
+        for (target, entry) in waiting {
+            if due.len() >= limit || (entry.hint_only && hints_left == 0) {
+                break; // The hints come last.
             }
             entry.next_at = None;
             if entry.client.as_ref().is_some_and(&is_connected) {
@@ -144,7 +186,11 @@ impl Dialing {
             if matches!(target, Target::Client(_)) && entry.addresses().is_empty() {
                 continue; // `learn` brings it back.
             }
+            if entry.hint_only {
+                hints_left -= 1;
+            }
             entry.in_flight = true;
+            entry.tried_at = Some(now);
             due.push((target.clone(), entry.addresses()));
         }
         due
@@ -172,20 +218,25 @@ impl Dialing {
     pub(crate) fn connected(&mut self, client: ClientId) {
         for entry in self.entries.values_mut().filter(|e| e.client == Some(client)) {
             entry.hint_only = false;
+            entry.refused = false;
             entry.in_flight = false;
             entry.next_at = None;
+        }
+    }
+
+    /// The client is connected, but nothing has come from it for a while: perhaps it can be reached anew.
+    pub(crate) fn suspect(&mut self, client: ClientId, now: Instant) {
+        let idle = |e: &&mut Entry| e.client == Some(client) && !e.in_flight && e.next_at.is_none();
+        for entry in self.entries.values_mut().filter(idle) {
+            entry.delay = FIRST_DELAY;
+            entry.next_at = Some(now);
         }
     }
 
     /// The attempt led nowhere, or its connection ended without one that counts.
     pub(crate) fn failed(&mut self, target: &Target, now: Instant) {
         if let Some(entry) = self.entries.get_mut(target) {
-            let max = match target {
-                Target::Static(PeerAddress::Socket(address)) if address.ip().is_loopback() => {
-                    LOOPBACK_DELAY_MAX
-                }
-                _ => DELAY_MAX,
-            };
+            let max = entry.delay_max(target);
             entry.again((entry.delay * 2).min(max), now);
         }
     }
@@ -193,6 +244,7 @@ impl Dialing {
     /// Who answered is not a member, or is ourselves: try again much later.
     pub(crate) fn refused(&mut self, target: &Target, now: Instant) {
         if let Some(entry) = self.entries.get_mut(target) {
+            entry.refused = true;
             entry.again((entry.delay * 2).clamp(REFUSED_FIRST_DELAY, REFUSED_DELAY_MAX), now);
         }
     }
@@ -230,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_static_peer_is_tried_at_once_then_ever_more_slowly_up_to_five_seconds() {
+    fn a_static_peer_is_tried_at_once_then_ever_more_slowly_up_to_a_limit() {
         let mut now = Instant::now();
         let peer = PeerAddress::Socket(address(1));
         let mut dialing = Dialing::new(std::slice::from_ref(&peer), now);
@@ -307,6 +359,70 @@ mod tests {
             "a known member finds room"
         );
         assert_eq!(dialing.entries.len(), CLIENTS_MAX);
+    }
+
+    #[test]
+    fn strangers_that_announce_many_clients_do_not_keep_us_from_a_member() {
+        let mut now = Instant::now();
+        let mut dialing = Dialing::default();
+        dialing.learn(PEER, &[address(1)], true, now);
+        dialing.take_due(now, 99, nobody);
+        dialing.connected(PEER);
+        for i in 0..1000_u32 {
+            let mut id = [0; 32]; // Before the member in order.
+            id[28..].copy_from_slice(&i.to_be_bytes());
+            dialing.learn(ClientId(id), &[address(2)], true, now);
+        }
+        // Nobody answers at what they announced.
+        let mut flying = dialing.take_due(now, 99, nobody);
+        assert_eq!(flying.len(), HINTS_IN_FLIGHT_MAX);
+        assert_eq!(dialing.next_due(), None, "the others wait for one of these to end");
+        dialing.released(PEER, true, now);
+        now += FIRST_DELAY;
+        assert_eq!(dialing.take_due(now, 99, nobody), [(Target::Client(PEER), vec![address(1)])]);
+        // They all have their turn.
+        let mut tried = std::collections::BTreeSet::new();
+        for _ in 0..CLIENTS_MAX {
+            for (target, _) in std::mem::take(&mut flying) {
+                dialing.failed(&target, now);
+                tried.insert(target);
+            }
+            flying = dialing.take_due(now, 99, nobody);
+        }
+        assert_eq!(tried.len(), CLIENTS_MAX - 1);
+    }
+
+    #[test]
+    fn addresses_announced_in_a_flood_do_not_make_us_dial_in_a_flood() {
+        let start = Instant::now();
+        let target = Target::Client(PEER);
+        let mut dialing = Dialing::default();
+        let mut attempts = 0;
+        for ms in 0..2000_u32 {
+            let now = start + Duration::from_millis(ms.into());
+            let forged = SocketAddr::from((ms.to_be_bytes(), 4711));
+            dialing.learn(PEER, &[forged], true, now);
+            for _ in dialing.take_due(now, 9, nobody) {
+                attempts += 1;
+                dialing.failed(&target, now);
+            }
+        }
+        assert_eq!(attempts, 10);
+    }
+
+    #[test]
+    fn a_silent_member_is_dialed_beside_its_connection() {
+        let now = Instant::now();
+        let mut dialing = Dialing::default();
+        dialing.learn(PEER, &[address(1)], true, now);
+        dialing.take_due(now, 9, nobody);
+        dialing.connected(PEER);
+        dialing.suspect(PEER, now);
+        assert_eq!(dialing.take_due(now, 9, nobody).len(), 1);
+        dialing.suspect(PEER, now);
+        assert!(dialing.take_due(now, 9, nobody).is_empty(), "one attempt at a time");
+        dialing.failed(&Target::Client(PEER), now);
+        assert!(dialing.next_due().unwrap() <= now + DELAY_MAX);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! libp2p behind [`Transport`]: one task, the driver, owns the swarm and decides which connections live.
 //!
 //! Always: the driver never waits for a peer, a task or the node; tasks may wait for the driver. One connection of a
-//! peer carries its session: of two proven ones the end with the smaller client id takes the first, unless the
-//! peer has been started anew, when the old one is dead; the other end follows its choice (see `connection`).
+//! peer carries its session: of two proven ones the end with the smaller client id takes the first, unless it is
+//! silent or the peer has been started anew; the other end follows its choice (see `connection`).
 
 use crate::address::{PeerAddress, is_link_local, multiaddr, socket_address};
 use crate::behaviour::listen_everywhere;
@@ -23,7 +23,7 @@ use libp2p::core::ConnectedPoint;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, Swarm, SwarmEvent};
 use libp2p::{PeerId, ping};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -31,12 +31,17 @@ use std::time::{Duration, Instant};
 use tcat_engine::ids::{ClientId, WorkgroupId};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 /// Members connected at a time: a whole workgroup.
 pub(crate) const SESSIONS_MAX: usize = 64;
 const DIALS_MAX: usize = 16;
 /// Who failed to prove membership is refused for this long.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
+/// A member that has not answered for so long may be reachable anew, elsewhere or after a cut, while its connection
+/// hangs: it is dialed, and the new connection takes the place of one that is still silent.
+const SILENT: Duration = Duration::from_millis(2500);
+const SILENCE_CHECK: Duration = Duration::from_millis(500);
 /// A session that lasted this long resets the backoff.
 const LASTED: Duration = Duration::from_secs(5);
 const COMMANDS_MAX: usize = 256;
@@ -154,6 +159,7 @@ pub(crate) fn start(config: NetConfig, events: mpsc::Sender<NetEvent>) -> Result
         reported,
         dialing: Dialing::new(&config.static_peers, Instant::now()),
         targets: BTreeMap::new(),
+        heard: BTreeMap::new(),
         lookups: JoinSet::new(),
         tasks: JoinSet::new(),
         turns: BTreeMap::new(),
@@ -177,6 +183,8 @@ struct Driver {
     dialing: Dialing,
     /// What each attempt and each connection that we dialed was for.
     targets: BTreeMap<ConnectionId, Target>,
+    /// When each connection's peer was last heard.
+    heard: BTreeMap<ConnectionId, Instant>,
     lookups: JoinSet<(Target, io::Result<Vec<SocketAddr>>)>,
     tasks: JoinSet<()>,
     /// One session of a peer at a time; see [`Begin::turn`].
@@ -188,6 +196,8 @@ struct Driver {
 
 impl Driver {
     async fn run(mut self) {
+        let mut silence = tokio::time::interval(SILENCE_CHECK);
+        silence.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let stopped = loop {
             let next_dial = self.dialing.next_due();
             tokio::select! {
@@ -202,6 +212,7 @@ impl Driver {
                 Some(found) = self.lookups.join_next() => self.on_lookup(found),
                 Some(_) = self.tasks.join_next() => {}
                 () = sleep_until(next_dial) => self.dial_due(),
+                _ = silence.tick() => self.suspect_silent(),
             }
         };
         self.stop().await;
@@ -257,6 +268,11 @@ impl Driver {
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener has trouble"),
             SwarmEvent::ListenerClosed { addresses, reason, .. } => {
                 tracing::warn!(?addresses, ?reason, "a listener closed");
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
+                connection, result: Ok(_), ..
+            })) => {
+                self.heard.entry(connection).and_modify(|at| *at = Instant::now());
             }
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
                 peer,
@@ -325,12 +341,35 @@ impl Driver {
         }
     }
 
+    /// Nothing has come on this connection for a while.
+    fn is_silent(&self, id: ConnectionId) -> bool {
+        self.heard.get(&id).is_none_or(|at| at.elapsed() >= SILENT)
+    }
+
+    fn suspect_silent(&mut self) {
+        let sessions = self.shared.sessions();
+        let silent: Vec<ClientId> = sessions
+            .iter()
+            .filter(|(_, s)| self.is_silent(s.connection))
+            .map(|(client, _)| *client)
+            .collect();
+        drop(sessions);
+        for client in silent {
+            self.dialing.suspect(client, Instant::now());
+        }
+    }
+
     fn dial_due(&mut self) {
         let room = DIALS_MAX.saturating_sub(self.lookups.len()).max(1);
-        let due = {
+        let connected: BTreeSet<ClientId> = {
             let sessions = self.shared.sessions();
-            self.dialing.take_due(Instant::now(), room, |client| sessions.contains_key(client))
+            sessions
+                .iter()
+                .filter(|(_, s)| !self.is_silent(s.connection))
+                .map(|(client, _)| *client)
+                .collect()
         };
+        let due = self.dialing.take_due(Instant::now(), room, |client| connected.contains(client));
         for (target, addresses) in due {
             match &target {
                 Target::Client(_) => self.dial(target, addresses),
@@ -407,6 +446,7 @@ impl Driver {
             self.swarm.close_connection(id);
             return;
         };
+        self.heard.insert(id, Instant::now());
         let address = socket_address(endpoint.get_remote_address());
         if let Some(target) = self.targets.get(&id) {
             self.dialing.answered(target, client, address);
@@ -459,7 +499,8 @@ impl Driver {
             (sessions.get(&client).cloned(), sessions.len())
         };
         let we_choose = self.common.us < client;
-        let superfluous = we_choose && present.as_ref().is_some_and(|old| old.peer_start == peer_start);
+        let serves = |old: &Session| old.peer_start == peer_start && !self.is_silent(old.connection);
+        let superfluous = we_choose && present.as_ref().is_some_and(serves);
         if superfluous || (present.is_none() && count >= SESSIONS_MAX) {
             tracing::debug!(%client, superfluous, "a connection is not needed, or one too many");
             self.swarm.close_connection(id);
@@ -484,6 +525,7 @@ impl Driver {
     }
 
     fn on_closed(&mut self, peer: PeerId, id: ConnectionId) {
+        self.heard.remove(&id);
         if let Some(client) = client_of(&peer) {
             self.end_session(client, id);
             let is_connected = self.shared.sessions().contains_key(&client);

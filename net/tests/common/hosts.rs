@@ -2,15 +2,18 @@
 //! killed and frozen. Nothing of it touches a real network. Everything ends with the test.
 
 use super::{PATIENCE, Setup, config};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tcat_net::{Identity, Net, NetEvent};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::ChildStdout;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 const INSIDE: &str = "TCAT_NET_TEST_IN_NAMESPACE";
@@ -115,8 +118,10 @@ impl Host {
         command.args(["-t", &self.holder.id().to_string(), "-n", "--"]).arg(std::env::current_exe().unwrap());
         command.args(["--exact", &self.test, "--nocapture"]).env(PEER, arguments).stdout(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut peer = Peer { child, lines, id: String::new() };
+        let (to, lines) = mpsc::unbounded_channel();
+        let heard = Heard::default();
+        tokio::spawn(read(BufReader::new(child.stdout.take().unwrap()).lines(), to, heard.clone()));
+        let mut peer = Peer { child, lines, heard, id: String::new() };
         peer.id = peer.after("I am ", PATIENCE).await;
         peer
     }
@@ -129,42 +134,56 @@ impl Drop for Host {
     }
 }
 
-/// A node in a process on a host.
+/// A node in a process on a host. It tells all members that it is there, ten times a second.
 pub struct Peer {
     child: tokio::process::Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: mpsc::UnboundedReceiver<String>,
+    /// When it last got a member's message, by id.
+    heard: Heard,
     pub id: String,
 }
+
+type Heard = Arc<Mutex<BTreeMap<String, Instant>>>;
 
 impl Peer {
     /// What follows the prefix in the next line that begins with it.
     pub async fn after(&mut self, prefix: &str, wait: Duration) -> String {
         let found = timeout(wait, async {
-            while let Some(line) = self.lines.next_line().await.unwrap() {
+            loop {
+                let line = self.lines.recv().await.expect("a node ended");
                 // The test's harness may have begun the line.
                 if let Some((_, rest)) = line.split_once(prefix) {
                     return rest.to_owned();
                 }
             }
-            panic!("a node ended");
         });
         found.await.unwrap_or_else(|_| panic!("no {prefix:?} in {wait:?}"))
     }
 
-    pub async fn connected(&mut self, to: &Self) {
-        self.after(&format!("+{}", to.id), PATIENCE).await;
+    async fn hears(&self, other: &Self, since: Instant) {
+        let hearing = timeout(PATIENCE, async {
+            while self.heard.lock().unwrap().get(&other.id).is_none_or(|at| *at < since) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        hearing.await.expect("it did not come back");
     }
 
-    pub async fn disconnected(&mut self, from: &Self) {
-        self.after(&format!("-{}", from.id), PATIENCE).await;
-    }
-
-    /// How long it took both to be connected.
-    pub async fn meets(&mut self, other: &mut Self) -> Duration {
+    /// How long it takes from now until both get each other's messages.
+    pub async fn meets(&self, other: &Self) -> Duration {
         let since = Instant::now();
-        let (first, second) = (format!("+{}", self.id), format!("+{}", other.id));
-        tokio::join!(self.after(&second, PATIENCE), other.after(&first, PATIENCE));
+        tokio::join!(self.hears(other, since), other.hears(self, since));
         since.elapsed()
+    }
+
+    /// Returns when neither has got a message of the other for a second.
+    pub async fn parted(&self, other: &Self) {
+        let gone = |one: &Self, two: &Self| {
+            one.heard.lock().unwrap().get(&two.id).is_none_or(|at| at.elapsed() > Duration::from_secs(1))
+        };
+        while !gone(self, other) || !gone(other, self) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     pub fn signal(&self, name: &str) {
@@ -174,6 +193,17 @@ impl Peer {
     /// As if its power had gone, but the system closes its connections.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
+    }
+}
+
+/// Sorts what a node says.
+async fn read(mut lines: Lines<BufReader<ChildStdout>>, to: mpsc::UnboundedSender<String>, heard: Heard) {
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Some((_, from)) = line.split_once('~') {
+            heard.lock().unwrap().insert(from.into(), Instant::now());
+        } else if to.send(line).is_err() {
+            return;
+        }
     }
 }
 
@@ -192,14 +222,20 @@ async fn be_a_peer(arguments: &str) -> ! {
     let setup = Setup { identity: Some(identity), mdns, listen: Some(listen), ..Setup::default() };
     let mut config = config(setup, Default::default());
     config.static_peers = words.map(|peer| peer.parse().unwrap()).collect();
-    let (_handle, mut events) = Net::start(config).await.unwrap();
+    let (handle, mut events) = Net::start(config).await.unwrap();
+    tokio::spawn(async move {
+        loop {
+            handle.broadcast(vec![1]);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
     while let Some(event) = events.recv().await {
         match event {
             NetEvent::Listening(address) => say(format!("at {address}")),
             NetEvent::Connected(client) => say(format!("+{client}")),
             NetEvent::Disconnected(client) => say(format!("-{client}")),
             NetEvent::DiscoveryUnavailable(why) => say(format!("no discovery: {why}")),
-            NetEvent::Message { .. } => {}
+            NetEvent::Message { from, .. } => say(format!("~{from}")),
         }
     }
     std::process::exit(0)
