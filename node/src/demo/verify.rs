@@ -24,7 +24,7 @@ pub type Digest = [u8; 16];
 const OWN_FOLDER: &str = ".tcat";
 
 /// A folder that is to be left out of a tree, by its path relative to the root.
-type LeftOut = fn(&str) -> bool;
+pub type LeftOut = fn(&str) -> bool;
 
 /// One node's media folder.
 #[derive(Clone, Debug)]
@@ -88,24 +88,32 @@ pub struct Report {
 }
 
 /// One row of the catalog, as this module reads it.
-struct CatalogRow {
-    path: String,
-    state: String,
-    md5: Option<Digest>,
-    size: u64,
-    object: String,
-    import_state: Option<String>,
+pub struct CatalogRow {
+    /// Where it is in the media folders.
+    pub path: String,
+    /// Its state, as the catalog words it.
+    pub state: String,
+    /// Its content; none if it cannot be read.
+    pub md5: Option<Digest>,
+    /// Its bytes.
+    pub size: u64,
+    /// The name of its object.
+    pub object: String,
+    /// How far its import is; none without a record of it.
+    pub import_state: Option<String>,
 }
 
 /// What the catalog says: its rows, and every content that it ever had.
 #[derive(Default)]
-struct Catalog {
-    rows: Vec<CatalogRow>,
-    contents: BTreeSet<Digest>,
+pub struct Catalog {
+    /// Its rows.
+    pub rows: Vec<CatalogRow>,
+    /// Every content of its rows and of their chains.
+    pub contents: BTreeSet<Digest>,
 }
 
-/// All files below a folder, by path relative to it.
-type Tree = BTreeMap<String, (Digest, u64)>;
+/// All files below a folder, by path relative to it, with MD5 and bytes.
+pub type Tree = BTreeMap<String, (Digest, u64)>;
 
 /// Reads everything and compares it with `expected`.
 pub fn verify(places: &[Place], catalog: &Path, objects: &Path, expected: &Expectation) -> Report {
@@ -168,7 +176,7 @@ pub fn hash_bytes(bytes: &[u8]) -> Digest {
 }
 
 /// Hashes every file below `root`, but for the folders left out; the second value names what cannot be read.
-fn read_tree(root: &Path, left_out: LeftOut) -> (Tree, Vec<String>) {
+pub fn read_tree(root: &Path, left_out: LeftOut) -> (Tree, Vec<String>) {
     let mut tree = Tree::new();
     let mut unreadable = Vec::new();
     let mut folders = vec![(root.to_path_buf(), String::new())];
@@ -206,7 +214,7 @@ fn read_tree(root: &Path, left_out: LeftOut) -> (Tree, Vec<String>) {
 }
 
 /// As [`read_tree`], where the folder may be missing.
-fn read_tree_if_there(root: &Path) -> (Tree, Vec<String>) {
+pub fn read_tree_if_there(root: &Path) -> (Tree, Vec<String>) {
     if root.exists() { read_tree(root, |_| false) } else { (Tree::new(), Vec::new()) }
 }
 
@@ -294,7 +302,7 @@ fn compare_catalog(catalog: &Catalog, expected: &Expectation) -> Vec<String> {
 }
 
 /// Each row has its object with the row's bytes, and the store holds nothing that the catalog never had.
-fn compare_objects(catalog: &Catalog, store: &Tree) -> Vec<String> {
+pub fn compare_objects(catalog: &Catalog, store: &Tree) -> Vec<String> {
     let mut differences = Vec::new();
     let by_name: BTreeMap<&str, &(Digest, u64)> =
         store.iter().map(|(path, found)| (path.rsplit('/').next().unwrap_or(path), found)).collect();
@@ -327,12 +335,13 @@ fn is_guid(name: &str) -> bool {
         })
 }
 
-fn shown(md5: &Digest) -> String {
+/// An MD5 in hexadecimal digits.
+pub fn shown(md5: &Digest) -> String {
     data_encoding::HEXLOWER.encode(md5)
 }
 
 /// Reads the catalog in a runtime of its own, so that it may be called from anywhere.
-fn read_catalog(path: &Path) -> Result<Catalog, String> {
+pub fn read_catalog(path: &Path) -> Result<Catalog, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(told)?;
     runtime.block_on(async {
         let options = SqliteConnectOptions::new().filename(path).read_only(true);
