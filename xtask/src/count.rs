@@ -34,6 +34,14 @@ impl Count {
         }
     }
 
+    /// Adds what `line` says, if it is the laboratory's last one: `3 passed, 0 failed, 1 skipped`.
+    pub fn add_lab_line(&mut self, line: &str) {
+        let words: Vec<&str> = line.split(' ').collect();
+        if let [_, "passed,", _, "failed,", _, "skipped"] = words.as_slice() {
+            self.add(counted(line, ','));
+        }
+    }
+
     /// Adds another count.
     pub fn add(&mut self, other: Count) {
         self.passed += other.passed;
@@ -114,5 +122,13 @@ mod tests {
         let lines =
             [repeated, "test a::b ... ok", "Summary of changes: 5 passed", "note: 3 tests run: 3 passed", ""];
         assert_eq!(count(&lines), Count::default());
+    }
+
+    #[test]
+    fn the_laboratory_s_last_line_is_counted_and_no_other() {
+        let mut count = Count::default();
+        count.add_lab_line("  verified: 3 contents saved and found, 3 items");
+        count.add_lab_line("3 passed, 1 failed, 2 skipped");
+        assert_eq!(count, Count { passed: 3, failed: 1, skipped: 2 });
     }
 }

@@ -1,4 +1,4 @@
-//! tcat's developer commands: `cargo xtask test`, `cargo xtask bench`, `cargo xtask tidy`, `cargo xtask help`.
+//! tcat's developer commands: `cargo xtask test`, `cargo xtask lab`, `cargo xtask bench`, `cargo xtask tidy`, `cargo xtask help`.
 //!
 //! Holds always: a command exits 0 only if all that it names was done and was good.
 //! Left out: everything that a user of tcat needs; that is the `tcat` program.
@@ -7,6 +7,7 @@
 
 mod bench;
 mod count;
+mod lab;
 mod needs;
 mod simulate;
 mod test;
@@ -17,7 +18,11 @@ use std::process::ExitCode;
 
 /// Every command with what it does, in the order of `help`; tidy checks the documents against this list.
 const COMMANDS: &[(&str, &str)] = &[
-    ("test", "everything that must pass: format, clippy, all tests, doc tests, tidy, the simulator"),
+    (
+        "test",
+        "everything that must pass: format, clippy, all tests, doc tests, tidy, the simulator, a short pass of the laboratory",
+    ),
+    ("lab", "[NAME...] [--smoke]: real nodes in network namespaces; see docs/laboratory.md"),
     ("tidy", "the house rules alone, in a second: sizes, headers, imports, dependencies, links, commands"),
     ("bench", "NAME: one benchmark of a release build against what people use today: claims, copy, exchange"),
     ("help", "this list"),
@@ -28,6 +33,7 @@ fn main() -> ExitCode {
     let root = workspace_root();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["test"] => exit_code(test::run(&root)),
+        ["lab", words @ ..] => exit_code(test::run_lab(&root, words)),
         ["bench", name] => exit_code(bench::run(&root, name)),
         ["tidy"] => exit_code(tidy::run(&root)),
         ["help" | "--help" | "-h"] => {

@@ -40,7 +40,8 @@ pub fn prepare(root: &Path) -> Machine {
 
 /// The tests that announce anything do so in a network namespace of their own, and leave that out without these.
 fn namespace_tools(machine: &mut Machine) {
-    const TOOLS: [(&str, &str); 2] = [("unshare", "util-linux"), ("ip", "iproute2")];
+    const TOOLS: [(&str, &str); 4] =
+        [("unshare", "util-linux"), ("ip", "iproute2"), ("nft", "nftables"), ("faketime", "faketime")];
     let absent: Vec<(&str, &str)> =
         TOOLS.into_iter().filter(|(program, _)| find_program(program).is_none()).collect();
     if absent.is_empty() {

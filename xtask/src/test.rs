@@ -4,6 +4,7 @@
 //! succeeds only if every step did and at least one test ran.
 
 use crate::count::Count;
+use crate::lab::{self, Wanted};
 use crate::{needs, simulate, tidy};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -56,7 +57,45 @@ pub fn run(root: &Path) -> bool {
     let built = steps.last().is_some_and(|step| step.ended == Ended::Good);
     steps.push(if built { timed("simulator", || simulate::run(root)) } else { not_run("simulator") });
 
+    let built = run_cargo(root, &lab::BUILD, &mut |_| {});
+    steps.push(if built { lab_step(root, &mut count) } else { not_run("lab") });
+
     summary(&steps, &count, start.elapsed(), &machine.notes)
+}
+
+/// `cargo xtask lab`: builds, then runs the scenarios that `words` name; true if all is well.
+pub fn run_lab(root: &Path, words: &[&str]) -> bool {
+    let machine = needs::prepare(root);
+    let chosen = Wanted::read(words).and_then(|wanted| lab::command(root, &wanted));
+    let (program, arguments) = match chosen {
+        Ok(chosen) => chosen,
+        Err(why) => {
+            eprintln!("cargo xtask lab: {why}");
+            return false;
+        }
+    };
+    let built = run_cargo(root, &lab::BUILD, &mut |_| {});
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root);
+    let good = built && run_command(command, &mut |_| {});
+    machine.notes.iter().for_each(|note| println!("note: {note}"));
+    good
+}
+
+/// The laboratory's short pass; its scenarios count as tests.
+fn lab_step(root: &Path, total: &mut Count) -> Step {
+    let mut count = Count::default();
+    let step = timed("lab", || match lab::command(root, &Wanted::smoke()) {
+        Ok((program, arguments)) => {
+            let mut command = Command::new(program);
+            command.args(arguments).current_dir(root);
+            let good = run_command(command, &mut |line| count.add_lab_line(line));
+            (good, count.sentence())
+        }
+        Err(why) => (false, why),
+    });
+    total.add(count);
+    step
 }
 
 /// Prints a line per step and the totals; true if all is well.
@@ -110,11 +149,17 @@ fn run_cargo(root: &Path, arguments: &[&str], see: &mut dyn FnMut(&str)) -> bool
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(arguments).current_dir(root);
+    run_command(command, see)
+}
+
+/// As [`run_cargo`], for any program.
+fn run_command(mut command: Command, see: &mut dyn FnMut(&str)) -> bool {
+    let name = command.get_program().display().to_string();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
-            eprintln!("cannot start cargo: {error}; is it in PATH?");
+            eprintln!("cannot start {name}: {error}; is it in PATH?");
             return false;
         }
     };

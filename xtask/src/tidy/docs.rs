@@ -206,7 +206,10 @@ mod tests {
         let invented = format!("run `cargo {} nonsense` now\nthe cargo {} program\n", "xtask", "xtask");
         assert_eq!(xtask_commands("a.md", &invented).len(), 1);
         assert_eq!(commands_in("    $ cargo xtask tidy --all"), ["tidy"]);
-        let missing = listed_commands("a.md", "`cargo xtask test`, `cargo xtask bench`, `cargo xtask tidy`");
+        let missing = listed_commands(
+            "a.md",
+            "`cargo xtask test`, `cargo xtask lab`, `cargo xtask bench`, `cargo xtask tidy`",
+        );
         assert_eq!(missing.len(), 1, "help is not named");
     }
 }
