@@ -5,8 +5,8 @@
 
 use crate::files::{self, FileError, Presence};
 use crate::types::{
-    BrakeAnswer, BrakeRequest, BrakeStatus, DeleteAnswer, DeleteRequest, ErrorBody, Invite, ScanAnswer, Show,
-    Status, WAIT_MS_MAX, WaitAnswer, WaitRequest,
+    BrakeAnswer, BrakeRequest, BrakeStatus, DeleteAnswer, DeleteRequest, ErrorBody, Invite, Members,
+    RetireAnswer, RetireRequest, ScanAnswer, Show, Status, WAIT_MS_MAX, WaitAnswer, WaitRequest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -158,6 +158,16 @@ impl Client {
     /// A new one-time code.
     pub fn invite(&self) -> Result<Invite, ClientError> {
         self.post("invite", &Empty {}, QUICK)
+    }
+
+    /// Everybody in the roster.
+    pub fn members(&self) -> Result<Members, ClientError> {
+        self.get("members", QUICK)
+    }
+
+    /// Retires a member, by name or by id, for good.
+    pub fn retire(&self, client: &str) -> Result<RetireAnswer, ClientError> {
+        self.post("members/retire", &RetireRequest { client: client.to_owned() }, QUICK)
     }
 
     fn get<T: DeserializeOwned>(&self, route: &str, limit: Duration) -> Result<T, ClientError> {

@@ -365,6 +365,47 @@ pub struct Invite {
     pub expires: String,
 }
 
+/// `GET /v1/members`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Members {
+    /// Everybody in the roster, by name.
+    pub members: Vec<MemberRow>,
+}
+
+/// A member of the workgroup, present or former.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct MemberRow {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// `current`, `absent` (not seen beyond the horizon) or `retired`.
+    pub standing: String,
+    /// Whether it is the node that answers.
+    pub me: bool,
+    /// Whether it can be talked to now.
+    pub alive: bool,
+    /// How long ago it was heard, in milliseconds; none if not since this start.
+    pub last_contact_ms: Option<u64>,
+}
+
+/// `POST /v1/members/retire`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetireRequest {
+    /// The member, by name or by id.
+    pub client: String,
+}
+
+/// The member is retired.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct RetireAnswer {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
 /// The body of every answer that is no success.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ErrorBody {

@@ -60,6 +60,8 @@ pub enum Input {
     Wait(u64),
     /// Anything in the cache folder may have changed: scan it.
     Rescan,
+    /// The roster has changed, or somebody who is not in it as we read it is at the door: read it again.
+    RosterChanged,
     /// Nobody waits for that any more.
     WaitCancelled(u64),
     /// A person wants the item deleted everywhere, as it stands here.

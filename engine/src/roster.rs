@@ -24,6 +24,17 @@ pub enum Standing {
     },
 }
 
+/// What a roster says of a client at the door.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Admission {
+    /// It belongs to the workgroup, or no roster was read yet that could say otherwise.
+    Member,
+    /// It belonged to it.
+    Retired,
+    /// It is not in the roster as it was read last; perhaps it has joined since.
+    Unlisted,
+}
+
 /// One client of the roster.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct RosterMember {

@@ -3,11 +3,12 @@
 //! Both ends may dial at once, so a pair may have two proven connections for a moment. The client with the smaller id
 //! chooses, by opening its control stream on one; the other end begins its session when that stream comes. So both
 //! always choose the same one.
-//! Always: nothing of a peer reaches the node, and nothing of ours the peer, before both have proved membership.
+//! Always: nothing of a peer reaches the node, and nothing of ours the peer, before both have proved membership and the
+//! roster has the peer.
 
 use crate::admission::{Invitations, RateLimit, admit};
 use crate::bulk::ContentSource;
-use crate::membership::{ProofError, Prover, WorkgroupKey};
+use crate::membership::{Members, ProofError, Prover, WorkgroupKey};
 use crate::session::{Begin, run_session};
 use crate::streams::{CONTROL, ConnectionEnds, JOIN, MEMBERSHIP, Opener};
 use crate::transport::NetEvent;
@@ -18,6 +19,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tcat_engine::ids::ClientId;
+use tcat_engine::roster::Admission;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -36,6 +38,7 @@ pub(crate) struct Common {
     pub start: u64,
     pub contents: Arc<dyn ContentSource>,
     pub invitations: Option<Arc<dyn Invitations>>,
+    pub members: Arc<dyn Members>,
     pub events: mpsc::Sender<NetEvent>,
     pub attempts: Mutex<RateLimit>,
     pub bulk_in_all: Arc<Semaphore>,
@@ -124,6 +127,24 @@ impl Connection {
     }
 
     async fn proof_or_newcomer(&mut self) -> Result<Proved, ProofError> {
+        // Before anything is said; and again after the proof, since the roster may have been read meanwhile.
+        if self.common.members.admission(&self.client).await == Admission::Retired {
+            return Err(ProofError::Retired);
+        }
+        let proved = self.prove_the_key().await?;
+        let admission = self.common.members.admission(&self.client).await;
+        match (proved, admission) {
+            (_, Admission::Retired) => Err(ProofError::Retired),
+            (proved, Admission::Member) => Ok(proved),
+            (newcomer @ Proved::Newcomer(_), Admission::Unlisted) => Ok(newcomer),
+            (Proved::Member(_), Admission::Unlisted) => {
+                self.common.members.unlisted(&self.client);
+                Err(ProofError::Unlisted)
+            }
+        }
+    }
+
+    async fn prove_the_key(&mut self) -> Result<Proved, ProofError> {
         let prover = Prover {
             key: &self.common.key,
             ours: self.common.us,

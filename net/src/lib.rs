@@ -56,5 +56,5 @@ pub use frame::FRAME_MAX_BYTES;
 pub use identity::{Identity, IdentityError, client_of, peer_id_of, verify};
 pub use invite_code::{CodeError, InviteCode, NUMBERS};
 pub use join::{JoinError, JoinRequest, join};
-pub use membership::WorkgroupKey;
+pub use membership::{Members, WorkgroupKey};
 pub use transport::{ByteStream, Net, NetConfig, NetError, NetEvent, NetHandle, SendError, Transport};

@@ -3,15 +3,18 @@
 //! Always: the key itself is never sent. A proof is a keyed BLAKE3 over the role, both public keys, both starts and
 //! both nonces. Noise has proved the public keys already, so a proof cannot be carried from one connection to
 //! another, nor back to who made it. To a stranger, with no key, a proof is 32 random bytes.
-//! What is left out: revoking single members, which comes with a signed roster.
+//! The key alone admits nobody: the roster does, which is the node's, behind [`Members`]. A client that it calls retired
+//! is refused before it is told anything, one that it does not know once the key is proved and nothing else is.
 
 use crate::frame::{read_frame, write_frame};
 use crate::random;
+use async_trait::async_trait;
 use futures::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tcat_engine::ids::ClientId;
+use tcat_engine::roster::Admission;
 
 /// The secret that all members of a workgroup share. Comparing it takes the same time whatever differs.
 #[derive(Clone, Eq)]
@@ -53,9 +56,24 @@ impl fmt::Debug for WorkgroupKey {
     }
 }
 
+/// Whom the workgroup's roster admits.
+#[async_trait]
+pub trait Members: Send + Sync {
+    /// What the roster says of a client whose key noise has proved.
+    async fn admission(&self, client: &ClientId) -> Admission;
+
+    /// A client that the roster does not know has proved the workgroup's key: it may have joined a moment ago, so the
+    /// roster is worth another look. Returns at once.
+    fn unlisted(&self, client: &ClientId);
+}
+
 /// Why a peer did not prove that it is a member.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProofError {
+    #[error("it was retired from the workgroup")]
+    Retired,
+    #[error("it has the workgroup's key and is not in its roster, as far as that was read")]
+    Unlisted,
     #[error("it has another workgroup key, or none")]
     WrongKey,
     #[error("it does not speak tcat's protocol")]
@@ -69,7 +87,7 @@ pub(crate) enum ProofError {
 impl ProofError {
     /// Whether the peer is to blame, and not the network.
     pub(crate) fn blames_the_peer(&self) -> bool {
-        !matches!(self, Self::Ended(_))
+        !matches!(self, Self::Ended(_) | Self::Unlisted)
     }
 }
 

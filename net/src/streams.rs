@@ -283,7 +283,7 @@ mod tests {
     use crate::bulk::{ContentSource, SourceContent};
     use crate::frame::write_frame;
     use crate::identity::{Identity, peer_id_of};
-    use crate::membership::{Prover, WorkgroupKey};
+    use crate::membership::{Members, Prover, WorkgroupKey};
     use crate::swarm::{Behaviour, build_swarm};
     use crate::transport::{Net, NetConfig, NetEvent, NetHandle};
     use futures::StreamExt;
@@ -292,6 +292,7 @@ mod tests {
     use libp2p::swarm::{Swarm, SwarmEvent};
     use tcat_engine::content::Blake3;
     use tcat_engine::ids::{ClientId, WorkgroupId};
+    use tcat_engine::roster::Admission;
     use tokio::time::timeout;
 
     const KEY: [u8; 32] = [7; 32];
@@ -304,6 +305,17 @@ mod tests {
         fn open(&self, _: &Blake3) -> Option<SourceContent> {
             panic!("a stranger's request came through");
         }
+    }
+
+    struct Everybody;
+
+    #[async_trait::async_trait]
+    impl Members for Everybody {
+        async fn admission(&self, _: &ClientId) -> Admission {
+            Admission::Member
+        }
+
+        fn unlisted(&self, _: &ClientId) {}
     }
 
     struct Member {
@@ -325,6 +337,7 @@ mod tests {
             static_peers: vec![],
             mdns: false,
             contents: Arc::new(Nothing),
+            members: Arc::new(Everybody),
             invitations: None,
         };
         let (handle, mut events) = Net::start(config).await.unwrap();

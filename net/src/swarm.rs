@@ -143,6 +143,7 @@ pub(crate) fn start(config: NetConfig, events: mpsc::Sender<NetEvent>) -> Result
         start: u64::from_be_bytes(start),
         contents: config.contents,
         invitations: config.invitations,
+        members: config.members,
         events,
         attempts: Mutex::default(),
         bulk_in_all: Arc::new(Semaphore::new(STREAMS_IN_ALL)),

@@ -13,7 +13,7 @@ use crate::admission::Invitations;
 use crate::bulk::{self, ContentSource, FetchError};
 use crate::bulk_server::STREAMS_PER_PEER;
 use crate::identity::Identity;
-use crate::membership::WorkgroupKey;
+use crate::membership::{Members, WorkgroupKey};
 use crate::swarm;
 use async_trait::async_trait;
 use futures::io::{AsyncRead, AsyncWrite};
@@ -49,6 +49,8 @@ pub struct NetConfig {
     pub mdns: bool,
     /// What peers may fetch from us.
     pub contents: Arc<dyn ContentSource>,
+    /// Who belongs to the workgroup.
+    pub members: Arc<dyn Members>,
     /// Who may join through us; none: nobody.
     pub invitations: Option<Arc<dyn Invitations>>,
 }

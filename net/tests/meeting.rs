@@ -6,7 +6,7 @@ mod common;
 use common::{Node, OTHER_KEY, PATIENCE, Setup, content_of, identities, pair};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use tcat_net::{FRAME_MAX_BYTES, FetchError, Net, NetError, NetEvent, SendError};
+use tcat_net::{FRAME_MAX_BYTES, FetchError, Identity, Net, NetError, NetEvent, SendError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -272,4 +272,48 @@ async fn eight_members_that_all_know_each_other_all_connect_once() {
         let events = node.events_within(Duration::from_millis(100)).await;
         assert_eq!(events.len(), 7, "{events:?}");
     }
+}
+
+#[tokio::test]
+async fn a_retired_client_is_refused_although_it_has_the_key() {
+    let retired = Identity::generate().unwrap();
+    let setup = Setup::default();
+    setup.roster.retired.lock().unwrap().push(retired.client_id());
+    let roster = setup.roster.clone();
+    let mut member = Node::start(setup).await;
+    let setup = Setup { identity: Some(retired), peers: vec![member.address], ..Setup::default() };
+    let mut outcast = Node::start(setup).await;
+    assert_eq!(member.events_within(Duration::from_secs(2)).await, []);
+    assert_eq!(outcast.events_within(Duration::from_millis(100)).await, []);
+    assert!(roster.asked_for.lock().unwrap().is_empty(), "the roster knows it");
+}
+
+#[tokio::test]
+async fn who_is_not_listed_is_refused_until_the_roster_has_it() {
+    let newcomer = Identity::generate().unwrap();
+    let client = newcomer.client_id();
+    let setup = Setup::default();
+    setup.roster.unlisted.lock().unwrap().push(client);
+    let roster = setup.roster.clone();
+    let mut member = Node::start(setup).await;
+    let setup = Setup { identity: Some(newcomer), peers: vec![member.address], ..Setup::default() };
+    let mut one = Node::start(setup).await;
+    assert_eq!(member.events_within(Duration::from_secs(1)).await, []);
+    assert_eq!(roster.asked_for.lock().unwrap().first(), Some(&client));
+    roster.unlisted.lock().unwrap().clear();
+    member.expect(NetEvent::Connected(client)).await;
+    one.expect(NetEvent::Connected(member.client)).await;
+}
+
+#[tokio::test]
+async fn who_has_no_key_does_not_make_a_member_read_its_roster() {
+    let stranger = Identity::generate().unwrap();
+    let setup = Setup::default();
+    setup.roster.unlisted.lock().unwrap().push(stranger.client_id());
+    let roster = setup.roster.clone();
+    let mut member = Node::start(setup).await;
+    let (identity, key, peers) = (Some(stranger), Some(OTHER_KEY), vec![member.address]);
+    let _stranger = Node::start(Setup { identity, key, peers, ..Setup::default() }).await;
+    assert_eq!(member.events_within(Duration::from_secs(1)).await, []);
+    assert!(roster.asked_for.lock().unwrap().is_empty());
 }

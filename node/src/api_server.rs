@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tcat_api::files::ControlFile;
-use tcat_api::types::{BrakeRequest, DeleteRequest, ErrorBody, WAIT_MS_MAX, WaitRequest};
+use tcat_api::types::{BrakeRequest, DeleteRequest, ErrorBody, RetireRequest, WAIT_MS_MAX, WaitRequest};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -161,6 +161,8 @@ fn router(shared: Shared) -> Router {
         .route("/v1/brake", post(brake))
         .route("/v1/items/{*what}", get(show))
         .route("/v1/invite", post(invite))
+        .route("/v1/members", get(members))
+        .route("/v1/members/retire", post(retire))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -336,6 +338,28 @@ async fn show(
 async fn invite(State(shared): State<Shared>, which: WhichQuery) -> Response {
     match shared.control(which) {
         Ok(control) => shared.answer(control.invite()).await,
+        Err(refused) => refused.into_response(),
+    }
+}
+
+async fn members(State(shared): State<Shared>, which: WhichQuery) -> Response {
+    match shared.control(which) {
+        Ok(control) => shared.answer(control.members()).await,
+        Err(refused) => refused.into_response(),
+    }
+}
+
+async fn retire(
+    State(shared): State<Shared>,
+    which: WhichQuery,
+    body: Result<Json<RetireRequest>, JsonRejection>,
+) -> Response {
+    let Json(request) = match body {
+        Ok(request) => request,
+        Err(error) => return refusal(error.status(), &error.body_text(), "send {\"client\": NAME}"),
+    };
+    match shared.control(which) {
+        Ok(control) => shared.answer(control.retire(&request.client)).await,
         Err(refused) => refused.into_response(),
     }
 }

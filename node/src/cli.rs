@@ -77,8 +77,11 @@ pub enum Command {
     )]
     Invite,
     /// Become a member of a workgroup
-    #[command(after_help = "Example:\n  tcat join tcat1-abcd... --media ~/library --name ben")]
+    #[command(after_help = "Example:\n  tcat join 417-canyon-velvet-orbit --media ~/library --name ben")]
     Join(commands::join::Args),
+    /// Show who belongs to the workgroup, or retire somebody
+    #[command(after_help = "Example:\n  tcat members\n  tcat members retire ben")]
+    Members(commands::members::Args),
     /// Run the node, until it is stopped
     #[command(after_help = "Ctrl-C or SIGTERM stop it cleanly.\n\nExample:\n  tcat run --home /srv/tcat")]
     Run,
@@ -128,6 +131,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Init(args) => commands::init::run(&context, &args),
         Command::Invite => commands::invite::run(&context),
         Command::Join(args) => commands::join::run(&context, &args),
+        Command::Members(args) => commands::members::run(&context, &args),
         Command::Run => commands::run::run(&context, crate::runtime::start),
         Command::Status(args) => commands::status::run(&context, &args),
         Command::Tui(args) => commands::tui::run(&context, &args),

@@ -5,7 +5,10 @@
 
 use async_trait::async_trait;
 use std::time::Duration;
-use tcat_api::types::{BrakeAnswer, BrakeStatus, DeleteAnswer, Invite, ScanAnswer, Show, Status, WaitAnswer};
+use tcat_api::types::{
+    BrakeAnswer, BrakeStatus, DeleteAnswer, Invite, Members, RetireAnswer, ScanAnswer, Show, Status,
+    WaitAnswer,
+};
 
 /// The running node, as its control API sees it.
 #[async_trait]
@@ -31,6 +34,13 @@ pub trait Control: Send + Sync + 'static {
 
     /// A new one-time code, valid for 15 minutes.
     async fn invite(&self) -> Result<Invite, ControlError>;
+
+    /// Everybody in the roster.
+    async fn members(&self) -> Result<Members, ControlError>;
+
+    /// Retires a member, by name or by id: what it wrote counts as far as this node has it. The first retirement
+    /// stands.
+    async fn retire(&self, client: &str) -> Result<RetireAnswer, ControlError>;
 }
 
 /// Why the node cannot do what it was asked.

@@ -11,7 +11,9 @@ use tcat::invitations::InvitationBook;
 use tcat::settings::{NodeSettings, Stores, WorkgroupSettings};
 use tcat::ticket::Ticket;
 use tcat_engine::content::Blake3;
-use tcat_net::{ContentSource, Net, NetConfig, NetEvent, NetHandle, SourceContent};
+use tcat_engine::ids::ClientId;
+use tcat_engine::roster::Admission;
+use tcat_net::{ContentSource, Members, Net, NetConfig, NetEvent, NetHandle, SourceContent};
 
 /// An inviter that has nothing to fetch.
 struct NoContents;
@@ -20,6 +22,18 @@ impl ContentSource for NoContents {
     fn open(&self, _blake3: &Blake3) -> Option<SourceContent> {
         None
     }
+}
+
+/// Nobody comes to it but to join.
+struct Nobody;
+
+#[async_trait::async_trait]
+impl Members for Nobody {
+    async fn admission(&self, _client: &ClientId) -> Admission {
+        Admission::Unlisted
+    }
+
+    fn unlisted(&self, _client: &ClientId) {}
 }
 
 struct Scene {
@@ -66,6 +80,7 @@ impl Scene {
             static_peers: Vec::new(),
             mdns: false,
             contents: Arc::new(NoContents),
+            members: Arc::new(Nobody),
             invitations: Some(book.clone()),
         })
         .await

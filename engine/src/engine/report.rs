@@ -63,6 +63,8 @@ pub struct Report {
     pub incarnation: Incarnation,
     /// How far we know every ledger.
     pub vector: VersionVector,
+    /// Clients that were retired from the workgroup.
+    pub retired: Vec<ClientId>,
     /// Up to where we have proved every ledger whole.
     pub whole: VersionVector,
     /// Why nothing is done any more, if that is so.
@@ -150,6 +152,7 @@ impl<S: Store> Engine<S> {
         Report {
             incarnation: self.ledgers.myself.stamp.incarnation,
             vector: self.vector(),
+            retired: self.roster.retired().collect(),
             whole: self.whole().stamps(),
             stopped: self.stopped,
             at_rest: self.is_at_rest(),

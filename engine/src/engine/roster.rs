@@ -11,7 +11,7 @@ use crate::ids::ClientId;
 use crate::message::Page;
 use crate::planted::Bug;
 use crate::ports::{Effect, Event, Outcome, Output};
-use crate::roster::{RosterMember, Standing, Visit};
+use crate::roster::{Admission, RosterMember, Standing, Visit};
 use crate::store::{Store, Table};
 use crate::transaction::Transaction;
 use std::collections::BTreeMap;
@@ -92,12 +92,27 @@ impl Roster {
         Some(self.members.as_ref()?.iter().filter_map(current).collect())
     }
 
-    fn hint(&mut self, now_ms: u64) {
+    /// Reads it again soon.
+    pub(super) fn hint(&mut self, now_ms: u64) {
         self.due_ms = self.due_ms.min(now_ms.max(self.visited_ms + HINT_MS));
     }
 }
 
 impl<S: Store> Engine<S> {
+    /// Whether a client is to be let in, as far as the roster says that was read last.
+    pub fn admission(&self, client: &ClientId) -> Admission {
+        match self.roster.standing(client) {
+            Some(Standing::Retired { .. }) if !self.planted(Bug::RetiredAccepted) => Admission::Retired,
+            None if self.roster.is_read() => Admission::Unlisted,
+            _ => Admission::Member,
+        }
+    }
+
+    /// Where a client stands in the roster that was read last; none if it is not in it, or none was read.
+    pub fn standing_in_roster(&self, client: &ClientId) -> Option<Standing> {
+        self.roster.standing(client)
+    }
+
     pub(super) fn visit_roster_if_due(&mut self) {
         if self.now.mono_ms < self.roster.due_ms() {
             return;
@@ -248,7 +263,10 @@ impl<S: Store> Engine<S> {
             self.roster.hint(now_ms);
         }
         self.roster.barred.retain(|_, until_ms| *until_ms > now_ms);
-        let retired = self.roster.is_retired(client) && !self.planted(Bug::RetiredAccepted);
-        retired || self.roster.barred.contains_key(client)
+        self.admission(client) == Admission::Retired || self.roster.barred.contains_key(client)
     }
 }
+
+#[cfg(test)]
+#[path = "roster_tests.rs"]
+mod tests;

@@ -12,9 +12,10 @@ use std::time::Duration;
 use tcat_engine::content::{Blake3, Content, Md5};
 use tcat_engine::ids::{ClientId, WorkgroupId};
 use tcat_engine::outboard::{Outboard, OutboardBuilder};
+use tcat_engine::roster::Admission;
 use tcat_net::{
-    ContentSource, Identity, Invitations, Net, NetConfig, NetEvent, NetHandle, PeerAddress, SourceContent,
-    WorkgroupKey,
+    ContentSource, Identity, Invitations, Members, Net, NetConfig, NetEvent, NetHandle, PeerAddress,
+    SourceContent, WorkgroupKey,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -44,6 +45,32 @@ impl ContentSource for Shelf {
     }
 }
 
+/// Whoever has the workgroup's key, but those named.
+#[derive(Default)]
+pub struct Roster {
+    pub retired: Mutex<Vec<ClientId>>,
+    pub unlisted: Mutex<Vec<ClientId>>,
+    /// Who was at the door and not listed.
+    pub asked_for: Mutex<Vec<ClientId>>,
+}
+
+#[async_trait::async_trait]
+impl Members for Roster {
+    async fn admission(&self, client: &ClientId) -> Admission {
+        if self.retired.lock().unwrap().contains(client) {
+            Admission::Retired
+        } else if self.unlisted.lock().unwrap().contains(client) {
+            Admission::Unlisted
+        } else {
+            Admission::Member
+        }
+    }
+
+    fn unlisted(&self, client: &ClientId) {
+        self.asked_for.lock().unwrap().push(*client);
+    }
+}
+
 /// A content and what is needed to offer it.
 pub fn content_of(bytes: &[u8]) -> (Content, Outboard) {
     let mut builder = OutboardBuilder::default();
@@ -70,6 +97,7 @@ pub struct Setup {
     pub key: Option<[u8; 32]>,
     pub peers: Vec<SocketAddr>,
     pub invitations: Option<Arc<dyn Invitations>>,
+    pub roster: Arc<Roster>,
     pub mdns: bool,
     pub interfaces: Vec<String>,
     pub listen: Option<SocketAddr>,
@@ -85,6 +113,7 @@ pub fn config(setup: Setup, shelf: Arc<Shelf>) -> NetConfig {
         static_peers: setup.peers.into_iter().map(PeerAddress::from).collect(),
         mdns: setup.mdns,
         contents: shelf,
+        members: setup.roster,
         invitations: setup.invitations,
     }
 }

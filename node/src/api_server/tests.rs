@@ -4,7 +4,10 @@ use super::*;
 use async_trait::async_trait;
 use std::io::{Read, Write};
 use std::time::Instant;
-use tcat_api::types::{BrakeAnswer, BrakeStatus, DeleteAnswer, Invite, ScanAnswer, Show, Status, WaitAnswer};
+use tcat_api::types::{
+    BrakeAnswer, BrakeStatus, DeleteAnswer, Invite, MemberRow, Members, RetireAnswer, ScanAnswer, Show,
+    Status, WaitAnswer,
+};
 use tcat_api::{Client, ClientError};
 
 struct FakeNode {
@@ -37,6 +40,12 @@ impl Control for FakeNode {
     }
     async fn invite(&self) -> Result<Invite, ControlError> {
         Ok(Invite { code: "tcat-1".into(), expires: "2026-01-01T00:00:00Z".into() })
+    }
+    async fn members(&self) -> Result<Members, ControlError> {
+        Ok(Members { members: vec![MemberRow { name: self.name.to_owned(), ..MemberRow::default() }] })
+    }
+    async fn retire(&self, client: &str) -> Result<RetireAnswer, ControlError> {
+        Ok(RetireAnswer { id: "1".into(), name: client.to_owned() })
     }
 }
 

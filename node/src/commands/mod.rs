@@ -6,6 +6,7 @@ pub mod demo;
 pub mod init;
 pub mod invite;
 pub mod join;
+pub mod members;
 pub mod run;
 pub mod scan;
 mod setup;

@@ -15,16 +15,17 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tcat_api::types::{
     BrakeAnswer, BrakeStatus, ByteCounts, ClientStatus, ConflictNote, CopyRow, DeleteAnswer, ImportRow,
-    Invite, MediaCounts, MediaRow, PeerStatus, ScanAnswer, Show, Status, TaskStatus, UnreadableNote,
-    WaitAnswer, WorkgroupStatus,
+    Invite, MediaCounts, MediaRow, MemberRow, Members, PeerStatus, RetireAnswer, ScanAnswer, Show, Status,
+    TaskStatus, UnreadableNote, WaitAnswer, WorkgroupStatus,
 };
 use tcat_engine::catalog::{CatalogRow, RowState};
 use tcat_engine::catalog_rules::being_killed;
 use tcat_engine::engine::{EngineError, ItemReport, Report, TaskReport};
 use tcat_engine::entry::OwnedEntry;
 use tcat_engine::ids::{ClientId, ItemId, WorkgroupId};
-use tcat_engine::paths::MediaPath;
+use tcat_engine::paths::{MediaPath, fold};
 use tcat_engine::ports::{BrakeAnswer as Answer, Input};
+use tcat_engine::roster::Standing;
 use tcat_storage::catalog::Catalog;
 use tokio::sync::watch;
 
@@ -87,7 +88,8 @@ impl GroupControl {
                 lag: peer.and_then(|peer| peer.lag).unwrap_or(0),
             }
         };
-        clients.into_iter().filter(|client| *client != self.me).map(status).collect()
+        let is_shown = |client: &ClientId| *client != self.me && !report.retired.contains(client);
+        clients.into_iter().filter(is_shown).map(status).collect()
     }
 
     fn task(&self, task: &TaskReport) -> TaskStatus {
@@ -345,6 +347,60 @@ impl Control for GroupControl {
         let expires = Timestamp::try_from(expires).unwrap_or(Timestamp::MAX);
         Ok(Invite { code: code.encode(), expires: expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string() })
     }
+
+    async fn members(&self) -> Result<Members, ControlError> {
+        let (names, report) = (self.names().await, self.report().await?);
+        let clients: Vec<ClientId> = names.keys().copied().collect();
+        let standings = self.engine.ask(move |engine| {
+            let standing = |client: ClientId| (client, engine.standing_in_roster(&client));
+            clients.into_iter().map(standing).collect::<BTreeMap<_, _>>()
+        });
+        let standings = standings.await.map_err(stopping)?;
+        let row = |(client, name): (&ClientId, &String)| {
+            let peer = report.peers.iter().find(|peer| peer.client == *client);
+            MemberRow {
+                id: client.to_string(),
+                name: name.clone(),
+                standing: standing_word(standings.get(client).copied().flatten()).to_owned(),
+                me: *client == self.me,
+                alive: peer.is_some_and(|peer| peer.live),
+                last_contact_ms: peer.and_then(|peer| peer.last_contact_ms),
+            }
+        };
+        let mut members: Vec<MemberRow> = names.iter().map(row).collect();
+        members.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(Members { members })
+    }
+
+    async fn retire(&self, wanted: &str) -> Result<RetireAnswer, ControlError> {
+        let names = self.catalog.members().await.map_err(catalog_failed)?;
+        let found = names
+            .into_iter()
+            .find(|member| member.client.to_string() == wanted || fold(&member.name) == fold(wanted));
+        let Some(member) = found else {
+            return Err(ControlError::NotFound {
+                what: format!("no member is called {wanted:?}"),
+                what_to_do: "see `tcat members`; name one as it is listed there, or by its whole id".into(),
+            });
+        };
+        if member.client == self.me {
+            return Err(ControlError::Failed {
+                why: "this node is the one that you ask, and it cannot retire itself".into(),
+                what_to_do: "run `tcat members retire` on another member".into(),
+            });
+        }
+        let client = member.client;
+        let last =
+            self.engine.ask(move |engine| engine.report().vector.get(&client)).await.map_err(stopping)?;
+        self.catalog.retire(client, last).await.map_err(catalog_failed)?;
+        tracing::info!(
+            client = client.short(),
+            "retired {:?}; what it wrote up to {last:?} counts",
+            member.name
+        );
+        self.engine.input(Input::RosterChanged).await.map_err(stopping)?;
+        Ok(RetireAnswer { id: client.to_string(), name: member.name })
+    }
 }
 
 /// Takes the question back when it is answered, too late, or when who asked goes away.
@@ -358,6 +414,15 @@ impl Drop for Asked<'_> {
         self.control.events.forget(self.id);
         let (engine, id) = (self.control.engine.clone(), self.id);
         tokio::spawn(async move { engine.input(Input::WaitCancelled(id)).await });
+    }
+}
+
+fn standing_word(standing: Option<Standing>) -> &'static str {
+    match standing {
+        // Whoever the catalog names and the engine has not read of yet has just joined.
+        Some(Standing::Current) | None => "current",
+        Some(Standing::Absent) => "absent",
+        Some(Standing::Retired { .. }) => "retired",
     }
 }
 

@@ -5,6 +5,7 @@
 //! here decides anything about items.
 
 mod control;
+mod door;
 mod driver;
 mod effects;
 mod events;
@@ -19,6 +20,7 @@ use crate::settings::{NodeSettings, Stores, WorkgroupSettings};
 use crate::ticket::Ticket;
 use async_trait::async_trait;
 use control::GroupControl;
+use door::Door;
 use driver::{Driver, EngineHandle, Outside};
 use effects::Effects;
 use events::Events;
@@ -129,7 +131,7 @@ impl Group {
         let serving =
             Arc::new(Serving::new(engine.clone(), Arc::clone(&folder), Arc::clone(&client_database)));
         let book = Arc::new(InvitationBook::new(ticket(group), Arc::clone(&catalog), Handle::current()));
-        let (net, net_events) = start_net(settings, group, &serving, &book).await?;
+        let (net, net_events) = start_net(settings, group, &serving, Door(engine.clone()), &book).await?;
         let scanning = Scanning::start(
             engine.clone(),
             folder.root(),
@@ -261,6 +263,7 @@ async fn start_net(
     settings: &NodeSettings,
     group: &WorkgroupSettings,
     serving: &Arc<Serving>,
+    door: Door,
     book: &Arc<InvitationBook>,
 ) -> Result<(NetHandle, mpsc::Receiver<NetEvent>), Failure> {
     let config = NetConfig {
@@ -272,6 +275,7 @@ async fn start_net(
         static_peers: settings.peers.clone(),
         mdns: true,
         contents: serving.clone(),
+        members: Arc::new(door),
         invitations: Some(book.clone()),
     };
     Net::start(config).await.map_err(Failure::of)

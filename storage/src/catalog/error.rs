@@ -137,6 +137,15 @@ pub enum CatalogError {
         /// The workgroup.
         workgroup: WorkgroupId,
     },
+    /// Who was retired does not come back under the same key.
+    #[error(
+        "client {} was retired from the workgroup for good: join from a new home, which has a key of its own",
+        client.short()
+    )]
+    Retired {
+        /// Who asked.
+        client: ClientId,
+    },
     /// A name that cannot be used.
     #[error("{name:?} cannot be a name: {why}; choose another with --name")]
     InvalidName {

@@ -65,7 +65,8 @@ pub(super) async fn admit(
 ) -> Result<Member, CatalogError> {
     let members = members(session).await?;
     if let Some(member) = members.iter().find(|member| member.client == client) {
-        return Ok(member.clone());
+        let is_member = is_member(session, &client).await?;
+        return if is_member { Ok(member.clone()) } else { Err(CatalogError::Retired { client }) };
     }
     check_name(name)?;
     if members.len() >= CLIENTS_MAX {

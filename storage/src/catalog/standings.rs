@@ -130,6 +130,8 @@ mod tests {
         let fixture = fixture().await;
         let last = revision(BEN, 4).0.stamp;
         fixture.catalog.retire(BEN, last).await.unwrap();
+        let again = fixture.catalog.admit(BEN, "ben").await;
+        assert!(matches!(again, Err(CatalogError::Retired { client: BEN })), "{again:?}");
         let roster = fixture.catalog.visit_roster(&here(BEN, last)).await.unwrap();
         assert_eq!(roster[1].standing, Standing::Retired { last });
         let content = Content { md5: Md5([1; 16]), size: 3, blake3: None };

@@ -1,0 +1,29 @@
+//! Whom the network lets in: the question goes to the engine, which knows the workgroup's roster.
+
+use super::driver::EngineHandle;
+use async_trait::async_trait;
+use tcat_engine::ids::ClientId;
+use tcat_engine::ports::Input;
+use tcat_engine::roster::Admission;
+use tcat_net::Members;
+
+/// The roster, as the network asks it.
+pub(super) struct Door(pub(super) EngineHandle);
+
+#[async_trait]
+impl Members for Door {
+    async fn admission(&self, client: &ClientId) -> Admission {
+        let client = *client;
+        // An engine that has stopped lets nobody in.
+        self.0.ask(move |engine| engine.admission(&client)).await.unwrap_or(Admission::Unlisted)
+    }
+
+    fn unlisted(&self, client: &ClientId) {
+        tracing::info!(
+            client = client.short(),
+            "a client that is not in the roster is at the door; reading it again"
+        );
+        let engine = self.0.clone();
+        tokio::spawn(async move { engine.input(Input::RosterChanged).await });
+    }
+}
