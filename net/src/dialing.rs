@@ -28,6 +28,9 @@ const ADDRESSES_MAX: usize = 8;
 /// cannot keep us from members.
 const HINTS_IN_FLIGHT_MAX: usize = 8;
 
+/// Attempts, while a client that dialed us is connected, to find out which of its announced addresses is its own.
+const CHECKS_MAX: u8 = 3;
+
 /// Something to dial.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
@@ -50,6 +53,7 @@ struct Entry {
     in_flight: bool,
     /// When the last attempt began.
     tried_at: Option<Instant>,
+    checks_left: u8,
     /// Who answered last was no member, or ourselves.
     refused: bool,
     /// From discovery alone, never reached: may be forgotten for another.
@@ -66,6 +70,7 @@ impl Entry {
             next_at: Some(now),
             in_flight: false,
             tried_at: None,
+            checks_left: CHECKS_MAX,
             refused: false,
             hint_only,
         }
@@ -74,6 +79,11 @@ impl Entry {
     fn addresses(&self) -> Vec<SocketAddr> {
         let hinted = self.hinted.iter().filter(|address| !self.known.contains(address));
         self.known.iter().chain(hinted).copied().collect()
+    }
+
+    /// Of who dialed us we only have hints, which strangers can push out by others: one that has answered stays.
+    fn wants_check(&self) -> bool {
+        self.known.is_empty() && !self.hinted.is_empty() && self.checks_left > 0
     }
 
     fn delay_max(&self, target: &Target) -> Duration {
@@ -181,7 +191,10 @@ impl Dialing {
             }
             entry.next_at = None;
             if entry.client.as_ref().is_some_and(&is_connected) {
-                continue; // `released` brings it back.
+                if !entry.wants_check() {
+                    continue; // `released` brings it back.
+                }
+                entry.checks_left -= 1;
             }
             if matches!(target, Target::Client(_)) && entry.addresses().is_empty() {
                 continue; // `learn` brings it back.
@@ -220,7 +233,9 @@ impl Dialing {
             entry.hint_only = false;
             entry.refused = false;
             entry.in_flight = false;
-            entry.next_at = None;
+            if !entry.wants_check() {
+                entry.next_at = None;
+            }
         }
     }
 
@@ -319,7 +334,7 @@ mod tests {
     fn a_connected_client_is_not_dialed_until_it_is_gone() {
         let now = Instant::now();
         let mut dialing = Dialing::default();
-        dialing.learn(PEER, &[address(1)], true, now);
+        dialing.learn(PEER, &[address(1)], false, now);
         assert!(dialing.take_due(now, 9, |c| *c == PEER).is_empty());
         assert_eq!(dialing.next_due(), None);
         dialing.connected(PEER);
@@ -408,6 +423,34 @@ mod tests {
             }
         }
         assert_eq!(attempts, 10);
+    }
+
+    #[test]
+    fn what_a_client_that_dialed_us_announces_is_tried_until_it_has_answered_and_then_kept() {
+        let mut now = Instant::now();
+        let target = Target::Client(PEER);
+        let connected = |c: &ClientId| *c == PEER;
+        let mut dialing = Dialing::default();
+        dialing.learn(PEER, &[address(1)], true, now);
+        dialing.connected(PEER);
+        assert_eq!(dialing.take_due(now, 9, connected), [(target.clone(), vec![address(1)])]);
+        dialing.answered(&target, PEER, Some(address(1)));
+        dialing.connected(PEER);
+        assert_eq!(dialing.next_due(), None);
+        dialing.learn(PEER, &(100..150).map(address).collect::<Vec<_>>(), true, now);
+        assert!(dialing.take_due(now + DELAY_MAX, 9, connected).is_empty());
+        dialing.released(PEER, true, now);
+        assert!(dialing.take_due(now + DELAY_MAX, 9, nobody)[0].1.contains(&address(1)));
+
+        // Where nothing answers it is given up.
+        let mut dialing = Dialing::default();
+        dialing.learn(PEER, &[address(1)], true, now);
+        for _ in 0..CHECKS_MAX {
+            assert_eq!(dialing.take_due(now, 9, connected).len(), 1);
+            dialing.failed(&target, now);
+            now = dialing.next_due().unwrap();
+        }
+        assert!(dialing.take_due(now, 9, connected).is_empty());
     }
 
     #[test]

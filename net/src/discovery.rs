@@ -32,6 +32,11 @@ const REMEMBERED_MAX: usize = 256;
 const ADDRESSES_MAX: usize = 8;
 const GOODBYE_WAIT: Duration = Duration::from_secs(1);
 const ANNOUNCE_WAIT: Duration = Duration::from_secs(10);
+/// What the daemon remembers of others has no bound of its own, and beyond 500 announcements it tells of none any more:
+/// beyond these it forgets all of them. A LAN with a few whole workgroups stays below.
+const ANNOUNCEMENTS_MAX: i64 = 400;
+const RECORDS_MAX: i64 = 16 * ANNOUNCEMENTS_MAX;
+const METRICS_WAIT: Duration = Duration::from_secs(1);
 /// How often we look for interfaces that have come, gone or changed; the daemon does the same, in seconds.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const DAEMON_LOOK_INTERVAL_S: u32 = 1;
@@ -84,9 +89,40 @@ fn names(usable: &Usable) -> MutexGuard<'_, BTreeSet<String>> {
     usable.lock().unwrap_or_else(|e| e.into_inner())
 }
 
+/// The daemon at work now; another takes its place after a flood.
+type Daemon = Arc<Mutex<ServiceDaemon>>;
+
+fn at_work(daemon: &Daemon) -> ServiceDaemon {
+    daemon.lock().unwrap_or_else(|e| e.into_inner()).clone()
+}
+
+/// Starts a daemon on the usable interfaces, which announces and searches.
+fn launch(service: &ServiceInfo, usable: &Usable) -> mdns_sd::Result<(ServiceDaemon, Found)> {
+    let daemon = ServiceDaemon::new()?;
+    let begin = || {
+        daemon.set_ip_check_interval(DAEMON_LOOK_INTERVAL_S)?;
+        daemon.disable_interface(IfKind::All)?;
+        let asked = usable.clone();
+        let predicate = IfPredicate::new(move |interface| names(&asked).contains(&interface.name));
+        daemon.enable_interface(IfKind::Predicate(predicate))?;
+        let found = daemon.browse(SERVICE)?;
+        daemon.register(service.clone())?;
+        Ok(found)
+    };
+    match begin() {
+        Ok(found) => Ok((daemon, found)),
+        Err(error) => {
+            let _ = daemon.shutdown(); // Its thread would go on without us.
+            Err(error)
+        }
+    }
+}
+
+type Found = mdns_sd::Receiver<ServiceEvent>;
+
 /// A running announcement and search.
 pub struct Discovery {
-    daemon: ServiceDaemon,
+    daemon: Daemon,
     fullname: String,
     usable: Usable,
     alone: Arc<AtomicBool>,
@@ -101,18 +137,12 @@ impl Discovery {
         let present = present()?;
         let Chosen { usable, problem } = choose(config.interfaces, &present);
         let usable: Usable = Arc::new(Mutex::new(usable.into_iter().collect()));
-        let daemon = ServiceDaemon::new().map_err(unavailable)?;
-        daemon.set_ip_check_interval(DAEMON_LOOK_INTERVAL_S).map_err(unavailable)?;
-        daemon.disable_interface(IfKind::All).map_err(unavailable)?;
-        let asked = usable.clone();
-        let predicate = IfPredicate::new(move |interface| names(&asked).contains(&interface.name));
-        daemon.enable_interface(IfKind::Predicate(predicate)).map_err(unavailable)?;
         let workgroup = workgroup_hash(&config.workgroup, config.workgroup_key);
         let service = announcement(config, &workgroup).map_err(unavailable)?;
-        let fullname = service.get_fullname().to_owned();
+        let (daemon, found) = launch(&service, &usable).map_err(unavailable)?;
         let monitor = daemon.monitor().map_err(unavailable)?;
-        let found = daemon.browse(SERVICE).map_err(unavailable)?;
-        daemon.register(service.clone()).map_err(unavailable)?;
+        let daemon: Daemon = Arc::new(Mutex::new(daemon));
+        let fullname = service.get_fullname().to_owned();
         let (hints, received) = mpsc::channel(HINTS_MAX);
         let alone = Arc::new(AtomicBool::new(true));
         let listener = Listener { us: config.client, workgroup, names: BTreeMap::new(), hints };
@@ -148,10 +178,11 @@ impl Discovery {
 
     /// Takes the announcement back, so that others need not wait for it to run out, and stops.
     pub async fn shutdown(self) {
-        if let Ok(unregistered) = self.daemon.unregister(&self.fullname) {
+        let daemon = at_work(&self.daemon);
+        if let Ok(unregistered) = daemon.unregister(&self.fullname) {
             let _ = tokio::time::timeout(GOODBYE_WAIT, unregistered.recv_async()).await;
         }
-        if let Ok(stopped) = self.daemon.shutdown() {
+        if let Ok(stopped) = daemon.shutdown() {
             let _ = tokio::time::timeout(GOODBYE_WAIT, stopped.recv_async()).await;
         }
         self.tasks.iter().for_each(JoinHandle::abort);
@@ -160,7 +191,7 @@ impl Discovery {
 
 impl Drop for Discovery {
     fn drop(&mut self) {
-        let _ = self.daemon.shutdown(); // Its thread would go on without us.
+        let _ = at_work(&self.daemon).shutdown();
         self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
@@ -208,7 +239,7 @@ async fn watch_daemon(monitor: mdns_sd::Receiver<DaemonEvent>, usable: Usable) {
 /// Follows the interfaces, and asks again from time to time.
 struct Searcher {
     listener: Listener,
-    daemon: ServiceDaemon,
+    daemon: Daemon,
     service: ServiceInfo,
     /// Interfaces as configured.
     named: Vec<String>,
@@ -224,7 +255,7 @@ struct Searcher {
 }
 
 impl Searcher {
-    async fn run(mut self, mut found: mdns_sd::Receiver<ServiceEvent>) {
+    async fn run(mut self, mut found: Found) {
         let mut looks = interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.listener.hints.is_closed() {
@@ -241,6 +272,9 @@ impl Searcher {
                 },
                 _ = looks.tick() => {
                     self.look(Instant::now()).await;
+                    if self.is_flooded().await {
+                        self.begin_anew(&mut found);
+                    }
                     if self.is_search_due(Instant::now()) && !self.search(&mut found) {
                         return;
                     }
@@ -272,8 +306,35 @@ impl Searcher {
         }
         if self.looks_left > 0 {
             self.looks_left -= 1;
-            let _ = self.daemon.register(self.service.clone()); // Its queue is full: the next look does it.
+            let _ = at_work(&self.daemon).register(self.service.clone()); // Its queue is full: the next look does it.
             self.searched_at = now.checked_sub(SEARCH_INTERVAL).unwrap_or(self.searched_at);
+        }
+    }
+
+    /// Whether strangers have filled the daemon's memory.
+    async fn is_flooded(&self) -> bool {
+        let Ok(asked) = at_work(&self.daemon).get_metrics() else { return false };
+        let Ok(Ok(metrics)) = tokio::time::timeout(METRICS_WAIT, asked.recv_async()).await else {
+            return false;
+        };
+        let announcements = metrics.get("cached-ptr").copied().unwrap_or(0);
+        let cached = metrics.iter().filter(|(name, _)| name.starts_with("cached-"));
+        announcements > ANNOUNCEMENTS_MAX || cached.map(|(_, count)| count).sum::<i64>() > RECORDS_MAX
+    }
+
+    /// Another daemon, which remembers nothing.
+    fn begin_anew(&mut self, found: &mut Found) {
+        tracing::debug!("there are too many announcements on this network; all are forgotten");
+        self.service.set_requires_probe(false); // The name is ours already.
+        match launch(&self.service, &self.usable) {
+            Ok((daemon, again)) => {
+                let mut at_work = self.daemon.lock().unwrap_or_else(|e| e.into_inner());
+                let _ = std::mem::replace(&mut *at_work, daemon).shutdown();
+                *found = again;
+                self.listener.names.clear();
+                self.searched_at = Instant::now();
+            }
+            Err(error) => tracing::debug!(%error, "mDNS cannot begin anew"),
         }
     }
 
@@ -284,9 +345,9 @@ impl Searcher {
     }
 
     /// Asks the network, and the daemon for what it knows already; false once the daemon is gone.
-    fn search(&mut self, found: &mut mdns_sd::Receiver<ServiceEvent>) -> bool {
+    fn search(&mut self, found: &mut Found) -> bool {
         self.searched_at = Instant::now();
-        match self.daemon.browse(SERVICE) {
+        match at_work(&self.daemon).browse(SERVICE) {
             Ok(again) => *found = again,
             Err(mdns_sd::Error::Again) => {}
             Err(_) => return false,

@@ -1,12 +1,13 @@
 //! Hosts of their own for tests: network namespaces joined by a switch, each running nodes as processes that can be
 //! killed and frozen. Nothing of it touches a real network. Everything ends with the test.
 
-use super::{PATIENCE, Setup, config};
+use super::{KEY, PATIENCE, Setup, config};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tcat_net::{Identity, Net, NetEvent};
@@ -58,6 +59,8 @@ pub struct Host {
     identity: PathBuf,
     test: String,
     port: String,
+    /// Where its nodes listen; 0: on another port every time.
+    pub listening_port: u16,
 }
 
 impl Lan {
@@ -87,13 +90,14 @@ impl Lan {
             holder.id()
         ));
         let identity = self.folder.path().join(&port);
-        let host = Host { holder, identity, test: self.test.clone(), port };
+        let host = Host { holder, identity, test: self.test.clone(), port, listening_port: 0 };
         host.run("ip link set eth0 multicast on");
         host
     }
 }
 
-fn shell(script: &str) {
+/// Runs a script on the switch.
+pub fn shell(script: &str) {
     assert!(Command::new("sh").args(["-c", script]).status().unwrap().success(), "{script}");
 }
 
@@ -113,15 +117,26 @@ impl Host {
 
     /// Starts a node, always with the same identity, that takes these static peers.
     pub async fn start(&self, mdns: bool, peers: &str) -> Peer {
-        let arguments = format!("{} {mdns} {peers}", self.identity.display());
+        self.start_in(KEY, mdns, peers).await
+    }
+
+    /// The same in the workgroup of this key.
+    pub async fn start_in(&self, key: [u8; 32], mdns: bool, peers: &str) -> Peer {
+        let arguments =
+            format!("{} {} {} {mdns} {peers}", self.identity.display(), key[0], self.listening_port);
         let mut command = tokio::process::Command::new("nsenter");
         command.args(["-t", &self.holder.id().to_string(), "-n", "--"]).arg(std::env::current_exe().unwrap());
         command.args(["--exact", &self.test, "--nocapture"]).env(PEER, arguments).stdout(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().unwrap();
         let (to, lines) = mpsc::unbounded_channel();
-        let heard = Heard::default();
-        tokio::spawn(read(BufReader::new(child.stdout.take().unwrap()).lines(), to, heard.clone()));
-        let mut peer = Peer { child, lines, heard, id: String::new() };
+        let (heard, met) = (Heard::default(), Arc::<AtomicUsize>::default());
+        tokio::spawn(read(
+            BufReader::new(child.stdout.take().unwrap()).lines(),
+            to,
+            heard.clone(),
+            met.clone(),
+        ));
+        let mut peer = Peer { child, lines, heard, met, id: String::new() };
         peer.id = peer.after("I am ", PATIENCE).await;
         peer
     }
@@ -140,6 +155,7 @@ pub struct Peer {
     lines: mpsc::UnboundedReceiver<String>,
     /// When it last got a member's message, by id.
     heard: Heard,
+    met: Arc<AtomicUsize>,
     pub id: String,
 }
 
@@ -186,6 +202,18 @@ impl Peer {
         }
     }
 
+    /// How often it has met a member.
+    pub fn met(&self) -> usize {
+        self.met.load(Ordering::Relaxed)
+    }
+
+    /// The memory that it holds, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     pub fn signal(&self, name: &str) {
         shell(&format!("kill -{name} {}", self.child.id().unwrap()));
     }
@@ -197,8 +225,14 @@ impl Peer {
 }
 
 /// Sorts what a node says.
-async fn read(mut lines: Lines<BufReader<ChildStdout>>, to: mpsc::UnboundedSender<String>, heard: Heard) {
+async fn read(
+    mut lines: Lines<BufReader<ChildStdout>>,
+    to: mpsc::UnboundedSender<String>,
+    heard: Heard,
+    met: Arc<AtomicUsize>,
+) {
     while let Ok(Some(line)) = lines.next_line().await {
+        met.fetch_add(usize::from(line.starts_with('+')), Ordering::Relaxed);
         if let Some((_, from)) = line.split_once('~') {
             heard.lock().unwrap().insert(from.into(), Instant::now());
         } else if to.send(line).is_err() {
@@ -216,10 +250,11 @@ async fn be_a_peer(arguments: &str) -> ! {
         identity.save(path).unwrap();
         identity
     });
+    let key = Some([words.next().unwrap().parse().unwrap(); 32]);
+    let listen = SocketAddr::from(([0, 0, 0, 0], words.next().unwrap().parse().unwrap()));
     let mdns = words.next() == Some("true");
-    let listen: SocketAddr = "0.0.0.0:0".parse().unwrap();
     say(format!("I am {}", identity.client_id()));
-    let setup = Setup { identity: Some(identity), mdns, listen: Some(listen), ..Setup::default() };
+    let setup = Setup { identity: Some(identity), key, mdns, listen: Some(listen), ..Setup::default() };
     let mut config = config(setup, Default::default());
     config.static_peers = words.map(|peer| peer.parse().unwrap()).collect();
     let (handle, mut events) = Net::start(config).await.unwrap();
