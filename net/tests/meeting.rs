@@ -76,22 +76,49 @@ async fn a_node_with_another_key_learns_nothing_and_gets_nothing() {
     member.expect(NetEvent::Connected(friend.client)).await;
 }
 
+async fn dial_each_other_at_once() {
+    let mut one = Node::start(Setup::default()).await;
+    let mut two = Node::start(Setup::default()).await;
+    one.handle.add_address(two.client, two.address);
+    two.handle.add_address(one.client, one.address);
+    one.expect(NetEvent::Connected(two.client)).await;
+    two.expect(NetEvent::Connected(one.client)).await;
+    one.handle.send(two.client, vec![1]).unwrap();
+    two.handle.send(one.client, vec![2]).unwrap();
+    let wait = Duration::from_millis(400);
+    let (first, second) = tokio::join!(one.events_within(wait), two.events_within(wait));
+    assert_eq!(first, [NetEvent::Message { from: two.client, bytes: vec![2] }]);
+    assert_eq!(second, [NetEvent::Message { from: one.client, bytes: vec![1] }]);
+}
+
 #[tokio::test]
 async fn dialing_each_other_at_once_gives_one_connection() {
-    for _ in 0..8 {
-        let mut one = Node::start(Setup::default()).await;
-        let mut two = Node::start(Setup::default()).await;
-        one.handle.add_address(two.client, two.address);
-        two.handle.add_address(one.client, one.address);
-        one.expect(NetEvent::Connected(two.client)).await;
-        two.expect(NetEvent::Connected(one.client)).await;
-        one.handle.send(two.client, vec![1]).unwrap();
-        two.handle.send(one.client, vec![2]).unwrap();
-        let wait = Duration::from_millis(400);
-        let (first, second) = tokio::join!(one.events_within(wait), two.events_within(wait));
-        assert_eq!(first, [NetEvent::Message { from: two.client, bytes: vec![2] }]);
-        assert_eq!(second, [NetEvent::Message { from: one.client, bytes: vec![1] }]);
+    // Eight at a time, so that they are in each other's way and their steps fall in ever other orders.
+    for _ in 0..12 {
+        futures::future::join_all((0..8).map(|_| dial_each_other_at_once())).await;
     }
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_nothing_holds_up_nobody() {
+    let (mut one, slow) = pair().await;
+    let mut fast = Node::start(Setup { peers: vec![one.address], ..Setup::default() }).await;
+    one.expect(NetEvent::Connected(fast.client)).await;
+    fast.expect(NetEvent::Connected(one.client)).await;
+    let (mut refused, mut longest) = (0, Duration::ZERO);
+    for round in 0..200_u8 {
+        // Of `slow` nobody takes the events, so it soon stops reading its control stream.
+        refused += usize::from(one.handle.send(slow.client, vec![0; 1 << 20]).is_err());
+        let since = Instant::now();
+        fast.handle.send(one.client, vec![round]).unwrap();
+        let there = NetEvent::Message { from: fast.client, bytes: vec![round] };
+        while one.event().await != there {} // `slow` is disconnected and comes back.
+        one.handle.send(fast.client, vec![round]).unwrap();
+        fast.expect(NetEvent::Message { from: one.client, bytes: vec![round] }).await;
+        longest = longest.max(since.elapsed());
+    }
+    assert!(refused > 0, "it never ran full");
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
 }
 
 #[tokio::test]
