@@ -86,6 +86,8 @@ impl Run {
                 thread::sleep(*time);
                 self.host(name)?.signal("CONT")
             }
+            Step::Sleep(name) => self.host(name)?.signal("STOP"),
+            Step::Wake(name) => self.host(name)?.signal("CONT"),
             Step::Pause(time) => {
                 thread::sleep(*time);
                 Ok(())

@@ -42,6 +42,10 @@ pub enum Step {
     Kill(String),
     /// SIGSTOP for so long, then SIGCONT.
     Freeze(String, Duration),
+    /// SIGSTOP.
+    Sleep(String),
+    /// SIGCONT.
+    Wake(String),
     /// A person saves a file of so many bytes that follow from the seed.
     Write(String, String, u64, u64),
     /// A person renames a file.
@@ -157,6 +161,8 @@ impl Reader<'_> {
             ["stop", host] => Step::Stop(self.host(host)?),
             ["kill", host] => Step::Kill(self.host(host)?),
             ["freeze", host, time] => Step::Freeze(self.host(host)?, span(time)?),
+            ["sleep", host] => Step::Sleep(self.host(host)?),
+            ["wake", host] => Step::Wake(self.host(host)?),
             ["write", host, path, size, "seed", seed] => {
                 Step::Write(self.host(host)?, below(path)?, bytes(size)?, number(seed)?)
             }
