@@ -120,12 +120,16 @@ impl Host {
         Ok(())
     }
 
-    /// Joins by an invitation of another's.
+    /// Joins by an invitation of another's, whom mDNS or a static peer's address finds.
     pub fn join(&self, other: &Self) -> Result<(), String> {
         let said = other.tcat(&["invite"], PATIENCE)?;
         let code = said.lines().last().ok_or_else(|| format!("{}: invite says nothing", other.name))?;
         let media = self.media.to_string_lossy();
-        self.tcat(&["join", code, "--media", &media, "--name", &self.name], PATIENCE + PATIENCE)?;
+        let mut arguments = vec!["join", code, "--media", &media, "--name", &self.name];
+        for peer in &self.peers {
+            arguments.extend(["--peer", peer]);
+        }
+        self.tcat(&arguments, PATIENCE + PATIENCE)?;
         Ok(())
     }
 
