@@ -157,7 +157,7 @@ impl FeedChange {
 }
 
 /// A page of the feed: the changes after one position, up to another.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct FeedPage {
     /// The changes in order; an item that changed several times appears once.
     pub changes: Vec<FeedChange>,
@@ -168,7 +168,7 @@ pub struct FeedPage {
 }
 
 /// A new item, to be entered as pending.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct NewItem {
     /// Its id: derived before the first attempt and durable, so that a repeated attempt makes no second row.
     pub item: ItemId,
@@ -191,7 +191,7 @@ pub struct NewItem {
 }
 
 /// What became of a [`NewItem`].
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum Created {
     /// The row is there, made now or by an earlier attempt of ours; its path may differ from the asked one.
     Row(Box<CatalogRow>),
@@ -202,7 +202,7 @@ pub enum Created {
 }
 
 /// An edit, or the completion of an upload, to be committed. One transaction; see the design, section 3.6.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Commit {
     /// The item.
     pub item: ItemId,
@@ -224,7 +224,7 @@ pub struct Commit {
 }
 
 /// What became of a [`Commit`].
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum Committed {
     /// The row as it stands, the commit in it (also where an earlier attempt had succeeded).
     Row(Box<CatalogRow>),
@@ -239,7 +239,7 @@ pub enum Committed {
 
 /// Items that are to have other paths: one transaction, which frees all their names before it gives the first, so that
 /// names can be swapped.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Repath {
     /// Which, each item once. At most [`PLACES_MAX`].
     pub places: Vec<NewPlace>,
@@ -253,7 +253,7 @@ pub struct Repath {
 pub const PLACES_MAX: usize = 1024;
 
 /// One item's wanted path.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct NewPlace {
     /// The item.
     pub item: ItemId,
@@ -264,7 +264,7 @@ pub struct NewPlace {
 }
 
 /// What became of a [`Repath`].
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum Repathed {
     /// The rows as they stand, of all items that have one. A row that had another path than the one seen, or is being
     /// killed, is as it was.
@@ -274,7 +274,7 @@ pub enum Repathed {
 }
 
 /// Why the catalog refused a commit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error, Encode, Decode)]
 pub enum Refusal {
     /// Somebody else committed first.
     #[error("the row has another revision")]

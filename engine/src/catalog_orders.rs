@@ -6,9 +6,10 @@
 
 use crate::catalog::{CatalogEpoch, CatalogRow, FeedChange, Refusal, RemovalRecord, Revision};
 use crate::ids::{ClientId, ItemId, ObjectId};
+use bincode::{Decode, Encode};
 
 /// A step on the way of an item out of the catalog.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Encode, Decode)]
 pub enum KillStep {
     /// A person asks for the item's removal: the row goes to kill-request.
     Request,
@@ -19,7 +20,7 @@ pub enum KillStep {
 }
 
 /// One step of a kill.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Kill {
     /// The step.
     pub step: KillStep,
@@ -36,7 +37,7 @@ pub struct Kill {
 }
 
 /// What became of a [`Kill`].
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum Killing {
     /// The row as it stands, this step or a later one done.
     Row {
@@ -60,7 +61,7 @@ pub enum Killing {
 pub const KILL_OBJECTS_MAX: usize = 4096;
 
 /// Facts that a restored catalog may have lost.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Offer {
     /// Rows and removal records from the offerer's mirror. At most [`OFFER_FACTS_MAX`].
     pub facts: Vec<FeedChange>,
@@ -74,7 +75,7 @@ pub struct Offer {
 pub const OFFER_FACTS_MAX: usize = 64;
 
 /// What became of an [`Offer`].
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum Offered {
     /// All of it is in the catalog, or contradicts what is there.
     Taken,
@@ -83,7 +84,7 @@ pub enum Offered {
 }
 
 /// "The object of this row is not there, or holds other bytes."
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Unsound {
     /// The item.
     pub item: ItemId,
@@ -98,7 +99,7 @@ pub struct Unsound {
 }
 
 /// Evidence that the catalog was restored: begin a new epoch.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct NewEpoch {
     /// The epoch that the catalog showed: if it is another by now, nothing is changed.
     pub seen: CatalogEpoch,

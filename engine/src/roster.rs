@@ -49,7 +49,7 @@ pub struct RosterMember {
 }
 
 /// A visit to the roster.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Visit {
     /// Who visits.
     pub client: ClientId,

@@ -9,6 +9,7 @@
 use crate::admission::{Invitations, RateLimit, admit};
 use crate::bulk::ContentSource;
 use crate::membership::{Members, ProofError, Prover, WorkgroupKey};
+use crate::services::Services;
 use crate::session::{Begin, run_session};
 use crate::streams::{CONTROL, ConnectionEnds, JOIN, MEMBERSHIP, Opener};
 use crate::transport::NetEvent;
@@ -39,6 +40,7 @@ pub(crate) struct Common {
     pub contents: Arc<dyn ContentSource>,
     pub invitations: Option<Arc<dyn Invitations>>,
     pub members: Arc<dyn Members>,
+    pub services: Option<Arc<dyn Services>>,
     pub events: mpsc::Sender<NetEvent>,
     pub attempts: Mutex<RateLimit>,
     pub bulk_in_all: Arc<Semaphore>,

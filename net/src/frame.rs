@@ -12,7 +12,7 @@ pub const FRAME_MAX_BYTES: usize = 4 << 20;
 const RESERVED_BYTES: usize = 64 << 10;
 
 /// Writes one frame without flushing.
-pub(crate) async fn write_frame<W>(writer: &mut W, bytes: &[u8]) -> io::Result<()>
+pub async fn write_frame<W>(writer: &mut W, bytes: &[u8]) -> io::Result<()>
 where
     W: AsyncWrite + Unpin,
 {
@@ -25,7 +25,7 @@ where
 }
 
 /// Reads one frame of at most `limit` bytes; nothing at a clean end between frames.
-pub(crate) async fn read_frame<R>(reader: &mut R, limit: usize) -> io::Result<Option<Vec<u8>>>
+pub async fn read_frame<R>(reader: &mut R, limit: usize) -> io::Result<Option<Vec<u8>>>
 where
     R: AsyncRead + Unpin,
 {

@@ -6,6 +6,7 @@
 use crate::bulk_server::{STREAMS_PER_PEER, refuse, serve};
 use crate::connection::{Common, Connection, Report};
 use crate::frame::{FRAME_MAX_BYTES, read_frame, write_frame};
+use crate::services::{Service, Serving};
 use crate::streams::{BULK, CONTROL, ConnectionEnds, Opener};
 use crate::transport::NetEvent;
 use futures::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
@@ -106,7 +107,7 @@ pub(crate) async fn run_session(mut connection: Connection, begin: Begin, contro
     let why = tokio::select! {
         why = read_messages(client, reader_stream, &events, &mut announced) => why,
         why = write_messages(&session, queue) => why,
-        why = accept_streams(&mut connection.ends, &connection.common, to_reader) => why,
+        why = accept_streams(client, &mut connection.ends, &connection.common, to_reader) => why,
         () = session.over.notified() => "we ended it".to_owned(),
     };
     tracing::debug!(%client, %why, "a session is over");
@@ -183,11 +184,13 @@ fn hand_over(reader: &mut Option<oneshot::Sender<Stream>>, stream: Stream) -> bo
 
 /// Takes the streams that the peer opens, until the connection ends.
 async fn accept_streams(
+    client: ClientId,
     ends: &mut ConnectionEnds,
     common: &Common,
     mut reader: Option<oneshot::Sender<Stream>>,
 ) -> String {
     let of_peer = Arc::new(Semaphore::new(STREAMS_PER_PEER));
+    let mut services_open = Serving::default();
     let mut serving = JoinSet::new(); // Dropped with the session, which ends them all.
     while let Some((protocol, stream)) = ends.inbound.recv().await {
         while let Some(served) = serving.try_join_next() {
@@ -204,6 +207,8 @@ async fn accept_streams(
             serving.spawn(serve(stream, contents, in_all, of_peer.clone()));
         } else if protocol == BULK && serving.len() < BULK_ANSWERS_MAX {
             serving.spawn(refuse(stream));
+        } else if let (Some(service), Some(services)) = (Service::of(&protocol), &common.services) {
+            services_open.serve(services, client, service, stream);
         }
     }
     "the connection ended".into()

@@ -36,9 +36,13 @@ pub(crate) const JOIN: StreamProtocol = StreamProtocol::new("/tcat/join/2");
 pub(crate) const CONTROL: StreamProtocol = StreamProtocol::new("/tcat/control/1");
 /// One content's bytes.
 pub(crate) const BULK: StreamProtocol = StreamProtocol::new("/tcat/bulk/1");
+/// Requests to the host's catalog.
+pub(crate) const CATALOG: StreamProtocol = StreamProtocol::new("/tcat/catalog/1");
+/// The host's objects.
+pub(crate) const OBJECTS: StreamProtocol = StreamProtocol::new("/tcat/objects/1");
 
 const BEFORE_PROOF: [StreamProtocol; 2] = [MEMBERSHIP, JOIN];
-const AFTER_PROOF: [StreamProtocol; 3] = [MEMBERSHIP, CONTROL, BULK];
+const AFTER_PROOF: [StreamProtocol; 5] = [MEMBERSHIP, CONTROL, BULK, CATALOG, OBJECTS];
 
 /// Streams that a peer may have opened and nobody has looked at yet; more are reset.
 const INBOUND_WAITING_MAX: usize = 64;
@@ -339,6 +343,7 @@ mod tests {
             contents: Arc::new(Nothing),
             members: Arc::new(Everybody),
             invitations: None,
+            services: None,
         };
         let (handle, mut events) = Net::start(config).await.unwrap();
         let Some(NetEvent::Listening(address)) = events.recv().await else { panic!() };
@@ -374,7 +379,7 @@ mod tests {
         let mut member = member().await;
         let (swarm, ends, _) = intruder(&member).await;
         let closed = poll(swarm);
-        for protocol in [CONTROL, BULK] {
+        for protocol in [CONTROL, BULK, CATALOG, OBJECTS] {
             // The stream opens before the other end has agreed, so the refusal shows when it is used.
             let refused = match ends.opener.open(protocol.clone()).await {
                 Ok(mut stream) => {

@@ -14,6 +14,7 @@ use crate::discovery::{Discovery, DiscoveryConfig, Hint};
 use crate::identity::{client_of, peer_id_of};
 use crate::join::dial_error;
 use crate::random;
+use crate::services::Service;
 use crate::session::{Begin, Session};
 use crate::streams::BULK;
 use crate::transport::{ByteStream, NetConfig, NetError, NetEvent, SendError, Transport};
@@ -22,7 +23,7 @@ use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, Swarm, SwarmEvent};
-use libp2p::{PeerId, ping};
+use libp2p::{PeerId, StreamProtocol, ping};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
@@ -109,9 +110,11 @@ impl Transport for Libp2p {
     }
 
     async fn open_bulk(&self, to: ClientId) -> io::Result<Box<dyn ByteStream>> {
-        let opener = self.shared.sessions().get(&to).map(|session| session.opener.clone());
-        let opener = opener.ok_or(io::ErrorKind::NotConnected)?;
-        Ok(Box::new(opener.open(BULK).await?))
+        self.open_stream(to, BULK).await
+    }
+
+    async fn open_service(&self, to: ClientId, service: Service) -> io::Result<Box<dyn ByteStream>> {
+        self.open_stream(to, service.protocol()).await
     }
 
     async fn shutdown(&self) {
@@ -119,6 +122,14 @@ impl Transport for Libp2p {
         if self.commands.send(Command::Shutdown(done)).await.is_ok() {
             let _ = stopped.await;
         }
+    }
+}
+
+impl Libp2p {
+    async fn open_stream(&self, to: ClientId, protocol: StreamProtocol) -> io::Result<Box<dyn ByteStream>> {
+        let opener = self.shared.sessions().get(&to).map(|session| session.opener.clone());
+        let opener = opener.ok_or(io::ErrorKind::NotConnected)?;
+        Ok(Box::new(opener.open(protocol).await?))
     }
 }
 
@@ -144,6 +155,7 @@ pub(crate) fn start(config: NetConfig, events: mpsc::Sender<NetEvent>) -> Result
         contents: config.contents,
         invitations: config.invitations,
         members: config.members,
+        services: config.services,
         events,
         attempts: Mutex::default(),
         bulk_in_all: Arc::new(Semaphore::new(STREAMS_IN_ALL)),

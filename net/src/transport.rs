@@ -14,6 +14,7 @@ use crate::bulk::{self, ContentSource, FetchError};
 use crate::bulk_server::STREAMS_PER_PEER;
 use crate::identity::Identity;
 use crate::membership::{Members, WorkgroupKey};
+use crate::services::{Service, Services};
 use crate::swarm;
 use async_trait::async_trait;
 use futures::io::{AsyncRead, AsyncWrite};
@@ -53,6 +54,8 @@ pub struct NetConfig {
     pub members: Arc<dyn Members>,
     /// Who may join through us; none: nobody.
     pub invitations: Option<Arc<dyn Invitations>>,
+    /// What we do for members beyond contents; none: nothing.
+    pub services: Option<Arc<dyn Services>>,
 }
 
 /// What happens on the network.
@@ -126,6 +129,8 @@ pub trait Transport: Send + Sync {
     fn disconnect(&self, client: ClientId);
     /// Opens a stream for one content to a connected member.
     async fn open_bulk(&self, to: ClientId) -> io::Result<Box<dyn ByteStream>>;
+    /// Opens a stream of one service to a connected member. Whether the member offers it shows with its first byte.
+    async fn open_service(&self, to: ClientId, service: Service) -> io::Result<Box<dyn ByteStream>>;
     /// Says goodbye and stops everything; returns when it has stopped.
     async fn shutdown(&self);
 }
@@ -207,6 +212,13 @@ impl NetHandle {
         let _turn = turns.acquire().await; // Never closed, so always a turn.
         let open = || self.transport.open_bulk(from);
         bulk::fetch(from, open, content, partial, progress).await
+    }
+
+    /// Opens a stream of one service to a connected member; an error at once if it is not connected. The peer serves
+    /// [`crate::SERVICE_STREAMS_MAX`] of a service at a time and resets more: who opens many takes turns. A peer that
+    /// does not offer the service shows that by ending the stream before its first byte.
+    pub async fn open(&self, to: ClientId, service: Service) -> io::Result<Box<dyn ByteStream>> {
+        self.transport.open_service(to, service).await
     }
 
     fn turns_of(&self, client: ClientId) -> Arc<Semaphore> {

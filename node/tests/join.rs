@@ -82,6 +82,7 @@ impl Scene {
             contents: Arc::new(NoContents),
             members: Arc::new(Nobody),
             invitations: Some(book.clone()),
+            services: None,
         })
         .await
         .unwrap();

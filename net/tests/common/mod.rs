@@ -14,7 +14,7 @@ use tcat_engine::ids::{ClientId, WorkgroupId};
 use tcat_engine::outboard::{Outboard, OutboardBuilder};
 use tcat_engine::roster::Admission;
 use tcat_net::{
-    ContentSource, Identity, Invitations, Members, Net, NetConfig, NetEvent, NetHandle, PeerAddress,
+    ContentSource, Identity, Invitations, Members, Net, NetConfig, NetEvent, NetHandle, PeerAddress, Services,
     SourceContent, WorkgroupKey,
 };
 use tokio::sync::mpsc;
@@ -98,6 +98,7 @@ pub struct Setup {
     pub peers: Vec<SocketAddr>,
     pub invitations: Option<Arc<dyn Invitations>>,
     pub roster: Arc<Roster>,
+    pub services: Option<Arc<dyn Services>>,
     pub mdns: bool,
     pub interfaces: Vec<String>,
     pub listen: Option<SocketAddr>,
@@ -115,6 +116,7 @@ pub fn config(setup: Setup, shelf: Arc<Shelf>) -> NetConfig {
         contents: shelf,
         members: setup.roster,
         invitations: setup.invitations,
+        services: setup.services,
     }
 }
 

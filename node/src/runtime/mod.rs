@@ -277,6 +277,7 @@ async fn start_net(
         contents: serving.clone(),
         members: Arc::new(door),
         invitations: Some(book.clone()),
+        services: None,
     };
     Net::start(config).await.map_err(Failure::of)
 }
