@@ -9,14 +9,16 @@
 //! - A store whose folder is gone, or is the empty mount point of its disk, is unreachable, never begun anew.
 //!
 //! Not here: which name a content gets (generations) and whether it is still wanted (the catalog), and
-//! removing objects. Stores other than a local directory come with the cloud.
+//! removing objects. `remote` is the way to a store that another node keeps. Further stores come with the cloud.
 
 mod error;
+mod remote;
 mod streams;
 #[cfg(test)]
 mod tests;
 
 pub use error::ObjectError;
+pub use remote::{Pieces, RemoteObjects, on_the_way};
 
 use crate::hashing::ContentHasher;
 use crate::platform;
@@ -24,13 +26,13 @@ use error::{at_destination, explain, explain_io, explain_link};
 use futures::stream::{BoxStream, StreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as StorePath;
-use object_store::{GetOptions, GetResult, GetResultPayload, MultipartUpload, ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, MultipartUpload, ObjectStore, ObjectStoreExt};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use streams::{Arriving, CopyError, Destination, blocking};
+use streams::{Arriving, Bytes, CopyError, Destination, blocking};
 use tcat_engine::content::Content;
 use tcat_engine::ids::ObjectId;
 use tcat_engine::outboard::Outboard;
@@ -46,8 +48,6 @@ const LOCAL_PART_BYTES: usize = streams::PIECE_BYTES;
 const PARTS_MAX: u64 = 9_000;
 /// How many parts may wait between reading and sending.
 const PARTS_AHEAD: usize = 1;
-/// How many pieces may wait between receiving and writing.
-const PIECES_AHEAD: usize = 4;
 
 /// Hears, from time to time, how many bytes of a transfer are done in all.
 pub type Progress<'a> = &'a (dyn Fn(u64) + Send + Sync);
@@ -75,10 +75,17 @@ pub struct Listed {
 /// An object store. Cheap to clone; all clones are one store.
 #[derive(Clone, Debug)]
 pub struct Objects {
-    store: Arc<dyn ObjectStore>,
+    store: Store,
     shown: Arc<str>,
     /// The directory, for a store that is one.
     folder: Option<Arc<Path>>,
+}
+
+/// Who keeps the bytes.
+#[derive(Clone, Debug)]
+enum Store {
+    Ours(Arc<dyn ObjectStore>),
+    Remote(Arc<dyn RemoteObjects>),
 }
 
 impl Objects {
@@ -92,7 +99,7 @@ impl Objects {
         let store = LocalFileSystem::new_with_prefix(&folder);
         let store = store.map_err(|error| explain(&shown, "opening", &error))?.with_fsync(true);
         look_for(&folder, &shown)?;
-        Ok(Self { store: Arc::new(store), shown: shown.into(), folder: Some(folder.into()) })
+        Ok(Self { store: Store::Ours(Arc::new(store)), shown: shown.into(), folder: Some(folder.into()) })
     }
 
     /// Makes the folder of `file:DIR` a store, where it is none yet, and opens it. The folder above must
@@ -118,27 +125,30 @@ impl Objects {
 
     /// Whether objects can be written, named and read now: does all three with a trial object.
     pub async fn check(&self) -> Result<(), ObjectError> {
+        let store = match &self.store {
+            Store::Ours(store) => store.as_ref(),
+            Store::Remote(remote) => return remote.check().await,
+        };
         self.look_for_folder().await?;
         let (trial, named) = (staging_name("trial")?, staging_name("named")?);
         let bytes = b"tcat looks whether this store works".as_slice();
-        let outcome = self.try_out(&trial, &named, bytes).await;
-        self.unstage(&trial).await;
-        self.unstage(&named).await;
+        let outcome = self.try_out(store, &trial, &named, bytes).await;
+        self.unstage(store, &trial).await;
+        self.unstage(store, &named).await;
         outcome
     }
 
     async fn try_out(
         &self,
+        store: &dyn ObjectStore,
         trial: &StorePath,
         named: &StorePath,
         bytes: &'static [u8],
     ) -> Result<(), ObjectError> {
-        self.store.put(trial, bytes.into()).await.map_err(|error| explain(&self.shown, "writing", &error))?;
-        self.store
-            .copy_if_not_exists(trial, named)
-            .await
-            .map_err(|error| explain_link(&self.shown, &error))?;
-        let read = async { self.store.get(named).await?.bytes().await }.await;
+        store.put(trial, bytes.into()).await.map_err(|error| explain(&self.shown, "writing", &error))?;
+        let linked = store.copy_if_not_exists(trial, named).await;
+        linked.map_err(|error| explain_link(&self.shown, &error))?;
+        let read = async { store.get(named).await?.bytes().await }.await;
         let read = read.map_err(|error| explain(&self.shown, "reading", &error))?;
         if read.as_ref() != bytes {
             return Err(self.failed("reading", "a trial object did not come back as it was written"));
@@ -172,16 +182,34 @@ impl Objects {
         content: &Content,
         progress: Progress<'_>,
     ) -> Result<(), ObjectError> {
+        self.put_from(object, file, name, content, progress).await
+    }
+
+    /// The same for whatever can be read.
+    async fn put_from(
+        &self,
+        object: ObjectId,
+        source: impl Read + Send + 'static,
+        name: &str,
+        content: &Content,
+        progress: Progress<'_>,
+    ) -> Result<(), ObjectError> {
+        let store = match &self.store {
+            Store::Ours(store) => store.as_ref(),
+            Store::Remote(remote) => {
+                return remote::put(remote.as_ref(), object, source, name, content, progress).await;
+            }
+        };
         self.look_for_folder().await?;
         if self.head(object).await?.is_some() {
             return self.verify_present(object, content, progress).await;
         }
         let staged = staging_name(&object.to_string())?;
-        let outcome = match self.stage(&staged, file, name, content, progress).await {
-            Ok(()) => self.publish(&staged, object).await,
+        let outcome = match self.stage(store, &staged, source, name, content, progress).await {
+            Ok(()) => self.publish(store, &staged, object).await,
             Err(error) => Err(error),
         };
-        self.unstage(&staged).await;
+        self.unstage(store, &staged).await;
         if outcome? == Published::WasThere {
             return self.verify_present(object, content, progress).await;
         }
@@ -192,15 +220,16 @@ impl Objects {
     /// Brings the file's bytes under the staging name, if they are `content`.
     async fn stage(
         &self,
+        store: &dyn ObjectStore,
         staged: &StorePath,
-        file: File,
+        source: impl Read + Send + 'static,
         name: &str,
         content: &Content,
         progress: Progress<'_>,
     ) -> Result<(), ObjectError> {
-        let upload = self.store.put_multipart(staged).await;
+        let upload = store.put_multipart(staged).await;
         let mut upload = upload.map_err(|error| explain(&self.shown, "beginning an upload", &error))?;
-        let sent = self.send(upload.as_mut(), file, name, content.size, progress).await;
+        let sent = self.send(upload.as_mut(), source, name, content.size, progress).await;
         let hasher = match sent {
             Ok(hasher) => hasher,
             Err(error) => {
@@ -221,7 +250,7 @@ impl Objects {
     async fn send(
         &self,
         upload: &mut dyn MultipartUpload,
-        file: File,
+        source: impl Read + Send + 'static,
         name: &str,
         size: u64,
         progress: Progress<'_>,
@@ -232,7 +261,7 @@ impl Objects {
         };
         let (parts, mut waiting) = mpsc::channel(PARTS_AHEAD);
         let reading =
-            tokio::task::spawn_blocking(move || streams::read_pieces(file, size, part_bytes, &parts));
+            tokio::task::spawn_blocking(move || streams::read_pieces(source, size, part_bytes, &parts));
         let mut done = 0;
         while let Some(part) = waiting.recv().await {
             done += part.len() as u64;
@@ -244,8 +273,13 @@ impl Objects {
         read.map_err(|why| ObjectError::Source { file: name.to_owned(), why: why.to_string() })
     }
 
-    async fn publish(&self, staged: &StorePath, object: ObjectId) -> Result<Published, ObjectError> {
-        match self.store.copy_if_not_exists(staged, &name_of(object)).await {
+    async fn publish(
+        &self,
+        store: &dyn ObjectStore,
+        staged: &StorePath,
+        object: ObjectId,
+    ) -> Result<Published, ObjectError> {
+        match store.copy_if_not_exists(staged, &name_of(object)).await {
             Ok(()) => Ok(Published::Now),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(Published::WasThere),
             Err(error) => Err(explain_link(&self.shown, &error)),
@@ -263,11 +297,8 @@ impl Objects {
         let Some(found) = self.open_object(object, 0).await? else {
             return Err(ObjectError::Missing { store: self.shown.to_string(), object });
         };
-        if found.meta.size != content.size {
-            return Err(ObjectError::Occupied { object });
-        }
-        let (source, size) = (readable(found), content.size);
-        let hashed = blocking(progress, move |watcher| streams::hash_bytes(source, size, watcher)).await;
+        let size = content.size;
+        let hashed = blocking(progress, move |watcher| streams::hash_bytes(found, size, watcher)).await;
         let hashed = hashed.map_err(|error| self.failed("reading an object", error))?;
         let hashed =
             hashed.map_err(|error| explain_io(self.shown.to_string(), "reading an object", &error))?;
@@ -335,7 +366,6 @@ impl Objects {
             return Err(ObjectError::Missing { store: self.shown.to_string(), object });
         }
         let (path, shown) = (destination.to_owned(), self.shown.to_string());
-        let rest = rest.map(readable);
         let filled = blocking(progress, move |watcher| {
             let at_path = |error: io::Error| at_destination(&path, &error);
             if let Some(rest) = rest {
@@ -355,11 +385,18 @@ impl Objects {
     }
 
     /// The object's bytes from `offset` on; none if there is no such object.
-    async fn open_object(&self, object: ObjectId, offset: u64) -> Result<Option<GetResult>, ObjectError> {
+    async fn open_object(&self, object: ObjectId, offset: u64) -> Result<Option<Bytes>, ObjectError> {
+        let store = match &self.store {
+            Store::Ours(store) => store,
+            Store::Remote(remote) => {
+                let pieces = remote.get(object, offset).await?;
+                return Ok(pieces.map(|pieces| Box::new(Arriving::new(pieces)) as Bytes));
+            }
+        };
         let range = (offset > 0).then_some(object_store::GetRange::Offset(offset));
         let options = GetOptions { range, ..GetOptions::default() };
-        match self.store.get_opts(&name_of(object), options).await {
-            Ok(found) => Ok(Some(found)),
+        match store.get_opts(&name_of(object), options).await {
+            Ok(found) => Ok(Some(streams::readable(found))),
             Err(object_store::Error::NotFound { .. }) => {
                 self.look_for_folder().await?;
                 Ok(None)
@@ -370,7 +407,11 @@ impl Objects {
 
     /// Deletes `object`; one that is not there is deleted. Only for names that the catalog has condemned.
     pub async fn delete(&self, object: ObjectId) -> Result<(), ObjectError> {
-        match self.store.delete(&name_of(object)).await {
+        let store = match &self.store {
+            Store::Ours(store) => store,
+            Store::Remote(remote) => return remote.delete(object).await,
+        };
+        match store.delete(&name_of(object)).await {
             Ok(()) => Ok(()),
             // No object, or no store?
             Err(object_store::Error::NotFound { .. }) => self.look_for_folder().await,
@@ -380,7 +421,11 @@ impl Objects {
 
     /// The size of `object` in bytes; none if there is no such object.
     pub async fn head(&self, object: ObjectId) -> Result<Option<u64>, ObjectError> {
-        match self.store.head(&name_of(object)).await {
+        let store = match &self.store {
+            Store::Ours(store) => store,
+            Store::Remote(remote) => return remote.head(object).await,
+        };
+        match store.head(&name_of(object)).await {
             Ok(meta) => Ok(Some(meta.size)),
             Err(object_store::Error::NotFound { .. }) => {
                 // No object, or no store?
@@ -396,7 +441,11 @@ impl Objects {
     pub fn list(&self) -> BoxStream<'static, Result<Listed, ObjectError>> {
         let (this, shown) = (self.clone(), self.shown.clone());
         let absent = futures::stream::once(async move { this.look_for_folder().await.err().map(Err) });
-        let listed = self.store.list(None).filter_map(move |entry| {
+        let Store::Ours(store) = &self.store else {
+            let error = self.failed("listing", "only its host can list it");
+            return futures::stream::once(std::future::ready(Err(error))).boxed();
+        };
+        let listed = store.list(None).filter_map(move |entry| {
             let listed = match entry {
                 Ok(meta) if meta.location.prefix_matches(&StorePath::from(STAGING)) => None,
                 Ok(meta) => {
@@ -432,8 +481,8 @@ impl Objects {
     }
 
     /// Clears everything that an upload may have left under a staging name.
-    async fn unstage(&self, staged: &StorePath) {
-        let finished = self.store.delete(staged).await;
+    async fn unstage(&self, store: &dyn ObjectStore, staged: &StorePath) {
+        let finished = store.delete(staged).await;
         if let Err(error) = finished
             && !matches!(error, object_store::Error::NotFound { .. })
         {
@@ -518,40 +567,6 @@ fn open_regular(path: &Path) -> io::Result<File> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
     File::open(path)
-}
-
-/// The bytes of an answer as something to read from, on a thread for blocking work.
-fn readable(found: GetResult) -> Box<dyn Read + Send> {
-    let range = found.range.clone();
-    if let GetResultPayload::File(file, _) = found.payload {
-        return Box::new(Positioned { file, start: Some(range.start) }.take(range.end - range.start));
-    }
-    let mut pieces = found.into_stream();
-    let (sender, arriving) = mpsc::channel(PIECES_AHEAD);
-    tokio::spawn(async move {
-        while let Some(piece) = pieces.next().await {
-            if sender.send(piece.map_err(io::Error::other)).await.is_err() {
-                return;
-            }
-        }
-    });
-    Box::new(Arriving::new(arriving))
-}
-
-/// A file that is read from a position; seeking happens with the first read, off the async threads.
-struct Positioned {
-    file: File,
-    start: Option<u64>,
-}
-
-impl Read for Positioned {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(start) = self.start {
-            self.file.seek(SeekFrom::Start(start))?;
-            self.start = None;
-        }
-        self.file.read(buffer)
-    }
 }
 
 /// Makes an object durable that somebody else may have written, for us perhaps only to read.

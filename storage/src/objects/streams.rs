@@ -7,6 +7,8 @@
 use super::Progress;
 use super::error::{ObjectError, at_destination};
 use crate::hashing::ContentHasher;
+use futures::StreamExt;
+use object_store::{GetResult, GetResultPayload};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -17,6 +19,8 @@ use tokio::sync::{mpsc, watch};
 
 /// How much is read and written at a time, and how often a stop is noticed.
 pub(super) const PIECE_BYTES: usize = 1 << 20;
+/// How many pieces may wait between receiving and writing.
+pub(super) const PIECES_AHEAD: usize = 4;
 /// How long a destination that a stopped download is about to let go of is waited for.
 const RELEASE_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 2_000 });
 const RELEASE_POLL: Duration = Duration::from_millis(20);
@@ -64,10 +68,10 @@ pub(super) async fn blocking<T: Send + 'static>(
     task.await
 }
 
-/// Reads `file` whole and hands it on in pieces of `piece_bytes`, hashing. Ends early, with what it has,
+/// Reads `file` to its end and hands it on in pieces of `piece_bytes`, hashing. Ends early, with what it has,
 /// where the file is longer than `size`, and where nobody takes the pieces any more.
 pub(super) fn read_pieces(
-    mut file: File,
+    mut file: impl Read,
     size: u64,
     piece_bytes: usize,
     pieces: &mpsc::Sender<Vec<u8>>,
@@ -240,5 +244,42 @@ impl<B: AsRef<[u8]>> Read for Arriving<B> {
                 None => return Ok(0),
             };
         }
+    }
+}
+
+/// Bytes to be read on a thread for blocking work.
+pub(super) type Bytes = Box<dyn Read + Send>;
+
+/// The bytes of an answer as something to read from, on a thread for blocking work.
+pub(super) fn readable(found: GetResult) -> Bytes {
+    let range = found.range.clone();
+    if let GetResultPayload::File(file, _) = found.payload {
+        return Box::new(Positioned { file, start: Some(range.start) }.take(range.end - range.start));
+    }
+    let mut pieces = found.into_stream();
+    let (sender, arriving) = mpsc::channel(PIECES_AHEAD);
+    tokio::spawn(async move {
+        while let Some(piece) = pieces.next().await {
+            if sender.send(piece.map_err(io::Error::other)).await.is_err() {
+                return;
+            }
+        }
+    });
+    Box::new(Arriving::new(arriving))
+}
+
+/// A file that is read from a position; seeking happens with the first read, off the async threads.
+struct Positioned {
+    file: File,
+    start: Option<u64>,
+}
+
+impl Read for Positioned {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(start) = self.start {
+            self.file.seek(SeekFrom::Start(start))?;
+            self.start = None;
+        }
+        self.file.read(buffer)
     }
 }

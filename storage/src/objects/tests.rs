@@ -376,7 +376,7 @@ async fn a_store_is_made_once_and_keeps_what_is_in_it() {
 async fn a_store_that_answers_in_streams_keeps_the_same_promises() {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(object_store::memory::InMemory::new());
-    let objects = Objects { store: store.clone(), shown: "memory:".into(), folder: None };
+    let objects = Objects { store: Store::Ours(store.clone()), shown: "memory:".into(), folder: None };
     let bytes = noise(2 * PART_BYTES + 5, 1);
     let source = folder.path().join("source");
     std::fs::write(&source, &bytes).unwrap();
