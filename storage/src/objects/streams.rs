@@ -238,11 +238,11 @@ impl<B: AsRef<[u8]>> Read for Arriving<B> {
                 self.taken += count;
                 return Ok(count);
             }
-            self.taken = 0;
-            self.piece = match self.pieces.blocking_recv() {
-                Some(piece) => Some(piece?),
+            (self.piece, self.taken) = (None, 0); // So that after the end comes the end, whoever asks again.
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.piece = Some(piece?),
                 None => return Ok(0),
-            };
+            }
         }
     }
 }
@@ -281,5 +281,25 @@ impl Read for Positioned {
             self.start = None;
         }
         self.file.read(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_the_last_piece_comes_the_end_however_often_it_is_asked_for() {
+        let (sender, pieces) = mpsc::channel(2);
+        for piece in [b"one ".to_vec(), b"two".to_vec()] {
+            sender.try_send(Ok(piece)).unwrap();
+        }
+        drop(sender);
+        let mut arriving = Arriving::new(pieces);
+        let mut bytes = Vec::new();
+        for _ in 0..3 {
+            arriving.read_to_end(&mut bytes).unwrap();
+        }
+        assert_eq!(bytes, b"one two");
     }
 }
