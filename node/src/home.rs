@@ -141,6 +141,11 @@ impl Home {
         self.root.join(format!("workgroup-{id}.key"))
     }
 
+    /// `workgroup-ID.host`: which member is host of a workgroup, as far as this node knows.
+    pub fn workgroup_host_file(&self, id: WorkgroupId) -> PathBuf {
+        self.root.join(format!("workgroup-{id}.host"))
+    }
+
     /// `catalog.db`: the embedded catalog.
     pub fn catalog_file(&self) -> PathBuf {
         self.root.join("catalog.db")

@@ -10,6 +10,7 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod home;
+mod host;
 pub mod invitations;
 pub mod logging;
 pub mod naming;

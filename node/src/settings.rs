@@ -7,6 +7,10 @@
 
 use crate::config::{Config, WorkgroupConfig};
 use crate::home::Home;
+use crate::host::catalog_client::PeerCatalog;
+use crate::host::finding::Finding;
+use crate::host::objects_client::PeerObjects;
+use crate::host::wire::PEER_URL;
 use crate::output::Failure;
 use std::fs;
 use std::net::SocketAddr;
@@ -15,7 +19,7 @@ use std::sync::Arc;
 use tcat_engine::ids::{ClientId, WorkgroupId, from_hex, hex};
 use tcat_net::{Identity, PeerAddress, WorkgroupKey};
 use tcat_storage::cache_folder::{CacheFolder, Marker};
-use tcat_storage::catalog::{self, Catalog};
+use tcat_storage::catalog::{self, Catalog, CatalogError};
 use tcat_storage::client_database::ClientDatabase;
 use tcat_storage::node_database::NodeDatabase;
 use tcat_storage::objects::Objects;
@@ -53,6 +57,12 @@ pub struct WorkgroupSettings {
     pub catalog_url: String,
     /// The object store's URL.
     pub objects_url: String,
+    /// Whether the catalog is the one embedded in this home: then this node is host and serves it to members.
+    pub keeps_catalog: bool,
+    /// The same of the objects.
+    pub keeps_objects: bool,
+    /// Where is remembered which member is host.
+    pub host_file: PathBuf,
     /// The node database's file.
     pub database_file: PathBuf,
     /// What the media folder's marker must say.
@@ -65,6 +75,8 @@ pub struct Stores {
     pub catalog: Arc<dyn Catalog>,
     /// The object store.
     pub objects: Objects,
+    /// Who is host.
+    pub(crate) finding: Arc<Finding>,
     /// The media folder, locked.
     pub folder: CacheFolder,
     /// The engine's store.
@@ -132,6 +144,9 @@ impl WorkgroupSettings {
             media: group.media.clone(),
             catalog_url: group.catalog.clone(),
             objects_url: group.objects.clone(),
+            keeps_catalog: group.catalog.strip_prefix("sqlite:").is_some_and(embedded(home.catalog_file())),
+            keeps_objects: group.objects.strip_prefix("file:").is_some_and(embedded(home.objects_folder())),
+            host_file: home.workgroup_host_file(id),
             database_file: home.workgroup_database(id),
             marker: marker(home, client, id),
         })
@@ -149,11 +164,39 @@ impl WorkgroupSettings {
             Ok::<_, Failure>((folder, database, old_root))
         });
         let (folder, database, old_root) = opening.await.map_err(Failure::of)??;
-        let catalog = catalog::open(&self.catalog_url, Some(self.id)).await.map_err(Failure::of)?;
-        catalog.check().await.map_err(Failure::of)?;
-        let objects = Objects::open(&self.objects_url).map_err(Failure::of)?;
-        Ok(Stores { catalog, objects, folder, database, old_root })
+        let finding = Arc::new(Finding::load(self.marker.client, self.host_file.clone()));
+        let catalog = self.open_catalog(&finding).await.map_err(Failure::of)?;
+        let objects = match self.objects_url.as_str() {
+            PEER_URL => Objects::remote(PEER_URL, Arc::new(PeerObjects::new(Arc::clone(&finding)))),
+            url => Objects::open(url).map_err(Failure::of)?,
+        };
+        Ok(Stores { catalog, objects, finding, folder, database, old_root })
     }
+
+    /// A host that is away now is no reason not to start.
+    async fn open_catalog(&self, finding: &Arc<Finding>) -> Result<Arc<dyn Catalog>, CatalogError> {
+        if self.catalog_url == PEER_URL {
+            return Ok(Arc::new(PeerCatalog::new(Arc::clone(finding))));
+        }
+        let catalog = catalog::open(&self.catalog_url, Some(self.id)).await?;
+        catalog.check().await?;
+        Ok(catalog)
+    }
+
+    /// What members are told of where the catalog is: whatever lies in this home they reach through this node.
+    pub fn catalog_for_members(&self) -> &str {
+        if self.keeps_catalog { PEER_URL } else { &self.catalog_url }
+    }
+
+    /// The same of the objects.
+    pub fn objects_for_members(&self) -> &str {
+        if self.keeps_objects { PEER_URL } else { &self.objects_url }
+    }
+}
+
+/// Whether a URL's path is that of the home's own.
+fn embedded(own: PathBuf) -> impl FnOnce(&str) -> bool {
+    move |path| std::path::absolute(own).is_ok_and(|own| own == Path::new(path))
 }
 
 /// What the marker of this client's media folder for a workgroup says.

@@ -120,10 +120,16 @@ fn join_refuses_a_workgroup_whose_catalog_or_objects_this_machine_cannot_reach()
     }
     let laboratory = Laboratory::new();
     let mut anna = laboratory.node("anna");
-    anna.init();
+    // Kept outside of her home, where members must reach them by themselves.
+    let (kept, objects) = (laboratory.root().join("kept"), laboratory.root().join("objects"));
+    fs::create_dir(&kept).unwrap();
+    let urls = [format!("sqlite:{}", text(&kept.join("catalog.db"))), format!("file:{}", text(&objects))];
+    let stores = ["--catalog", &urls[0], "--objects", &urls[1]];
+    anna.tcat(&[&["init", "--media", text(&anna.media), "--name", "anna"], &stores[..]].concat()).succeeded();
+    anna.configure(&[]);
     anna.start();
     let ben = laboratory.node("ben");
-    for (hidden, word) in [(anna.home.clone(), "catalog"), (anna.home.join("objects"), "object")] {
+    for (hidden, word) in [(kept, "catalog"), (objects, "object")] {
         let code = anna.invite();
         let tcat = ben.command(&["join", &code, "--media", text(&ben.media), "--peer", &anna.address()]);
         let mut command = in_mount_namespace("mount -t tmpfs tcat \"$1\" && shift && exec \"$@\"");

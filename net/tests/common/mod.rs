@@ -14,8 +14,8 @@ use tcat_engine::ids::{ClientId, WorkgroupId};
 use tcat_engine::outboard::{Outboard, OutboardBuilder};
 use tcat_engine::roster::Admission;
 use tcat_net::{
-    ContentSource, Identity, Invitations, Members, Net, NetConfig, NetEvent, NetHandle, PeerAddress, Services,
-    SourceContent, WorkgroupKey,
+    ContentSource, Identity, Invitations, Members, Net, NetConfig, NetEvent, NetHandle, PeerAddress,
+    Services, SourceContent, WorkgroupKey,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;

@@ -6,6 +6,7 @@
 use super::Context;
 use super::setup::{First, Setup};
 use crate::config::{WorkgroupConfig, check_peer};
+use crate::host::wire::PEER_URL;
 use crate::output::{self, Failure};
 use crate::ticket::Ticket;
 use serde::Serialize;
@@ -140,11 +141,17 @@ async fn reach_stores(setup: &Setup, ticket: &Ticket) -> Result<String, Failure>
             format!("{WHAT}: this machine does not reach the {which} of the workgroup {}", ticket.name);
         Failure::of(format!("{what}: {error}"))
     };
+    if ticket.objects != PEER_URL {
+        let objects = Objects::open(&ticket.objects).map_err(|error| failed("objects", &error))?;
+        objects.check().await.map_err(|error| failed("objects", &error))?;
+    }
+    if ticket.catalog == PEER_URL {
+        // A member, who was just reached, has entered us in it.
+        return Ok(ticket.client_name.clone());
+    }
     let catalog = catalog::open(&ticket.catalog, Some(ticket.workgroup)).await;
     let catalog = catalog.map_err(|error| failed("catalog", &error))?;
     catalog.check().await.map_err(|error| failed("catalog", &error))?;
-    let objects = Objects::open(&ticket.objects).map_err(|error| failed("objects", &error))?;
-    objects.check().await.map_err(|error| failed("objects", &error))?;
     let member = catalog.admit(setup.client(), &ticket.client_name).await;
     catalog.close().await;
     Ok(member.map_err(|error| failed("catalog", &error))?.name)

@@ -8,7 +8,7 @@ use super::stage::Stage;
 use super::system::{self, LOOPBACK, Network};
 use crate::output::{Failure, one_line};
 use serde::de::DeserializeOwned;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::net::TcpListener;
@@ -26,6 +26,8 @@ const ENDING: Duration = Duration::from_secs(10);
 const SETTLING: &str = "30s";
 /// A file is an item once quiet for this long; shorter than the default, so that the demo is.
 const QUIET_MS: i64 = 400;
+/// The folder of what stands for the cloud, below that of the demo.
+const CLOUD: &str = "Cloud";
 /// The name of no interface: without its interface a node goes on, and discovers nobody.
 const UNPLUGGED: &str = "unplugged";
 
@@ -55,14 +57,14 @@ impl<'a> Node<'a> {
         Ok(Self { stage, name, media, home: folder.join("home"), log, port, is_away: false, process: None })
     }
 
-    /// The catalog's file, if this node keeps the catalog.
+    /// The catalog's file. It stands for a cloud that every node reaches by itself, also while the first one is off.
     pub fn catalog(&self) -> PathBuf {
-        self.home.join("catalog.db")
+        self.stage.root().join(CLOUD).join("catalog.db")
     }
 
-    /// The folder of objects, if this node keeps them.
+    /// The folder of objects, in the same cloud.
     pub fn objects(&self) -> PathBuf {
-        self.home.join("objects")
+        self.stage.root().join(CLOUD).join("objects")
     }
 
     /// Where a member that cannot discover this node finds it.
@@ -77,9 +79,22 @@ impl<'a> Node<'a> {
 
     /// `tcat init`, and the demo's settings.
     pub fn init(&self) -> Result<(), Failure> {
-        let media = self.media.as_os_str();
-        let arguments: [&OsStr; 5] =
-            ["init".as_ref(), "--media".as_ref(), media, "--name".as_ref(), self.name.as_ref()];
+        fs::create_dir_all(self.stage.root().join(CLOUD))
+            .map_err(|error| cannot("make the cloud", &error))?;
+        let url = |scheme: &str, path: PathBuf| {
+            let mut url = OsString::from(scheme);
+            url.push(path);
+            url
+        };
+        let (catalog, objects) = (url("sqlite:", self.catalog()), url("file:", self.objects()));
+        let mut arguments: Vec<&OsStr> = vec!["init".as_ref(), "--media".as_ref(), self.media.as_os_str()];
+        arguments.extend(["--name".as_ref(), OsStr::new(&self.name)]);
+        arguments.extend([
+            "--catalog".as_ref(),
+            catalog.as_os_str(),
+            "--objects".as_ref(),
+            objects.as_os_str(),
+        ]);
         self.command(&arguments)?;
         self.configure(&[])
     }

@@ -14,6 +14,7 @@ mod serving;
 
 use crate::api_server::Served;
 use crate::commands::run::RunningNode;
+use crate::host::HostServices;
 use crate::invitations::InvitationBook;
 use crate::output::Failure;
 use crate::settings::{NodeSettings, Stores, WorkgroupSettings};
@@ -122,7 +123,7 @@ impl Group {
         group: &WorkgroupSettings,
         client_database: Arc<ClientDatabase>,
     ) -> Result<Self, Failure> {
-        let Stores { catalog, objects, mut folder, database, old_root } = group.open().await?;
+        let Stores { catalog, objects, finding, mut folder, database, old_root } = group.open().await?;
         folder.set_author_name(&settings.config.name);
         let folder = Arc::new(folder);
         let recovered = recover(Arc::clone(&folder)).await?;
@@ -131,7 +132,14 @@ impl Group {
         let serving =
             Arc::new(Serving::new(engine.clone(), Arc::clone(&folder), Arc::clone(&client_database)));
         let book = Arc::new(InvitationBook::new(ticket(group), Arc::clone(&catalog), Handle::current()));
-        let (net, net_events) = start_net(settings, group, &serving, Door(engine.clone()), &book).await?;
+        let services = HostServices {
+            finding: Arc::clone(&finding),
+            catalog: group.keeps_catalog.then(|| Arc::clone(&catalog)),
+            objects: group.keeps_objects.then(|| objects.clone()),
+        };
+        let (net, net_events) =
+            start_net(settings, group, &serving, Door(engine.clone()), &book, services).await?;
+        finding.connect(net.clone());
         let scanning = Scanning::start(
             engine.clone(),
             folder.root(),
@@ -253,8 +261,8 @@ fn ticket(group: &WorkgroupSettings) -> Ticket {
         workgroup: group.id,
         name: group.name.clone(),
         key: group.key.clone(),
-        catalog: group.catalog_url.clone(),
-        objects: group.objects_url.clone(),
+        catalog: group.catalog_for_members().to_owned(),
+        objects: group.objects_for_members().to_owned(),
         client_name: String::new(),
     }
 }
@@ -265,6 +273,7 @@ async fn start_net(
     serving: &Arc<Serving>,
     door: Door,
     book: &Arc<InvitationBook>,
+    services: HostServices,
 ) -> Result<(NetHandle, mpsc::Receiver<NetEvent>), Failure> {
     let config = NetConfig {
         identity: settings.identity.clone(),
@@ -277,7 +286,7 @@ async fn start_net(
         contents: serving.clone(),
         members: Arc::new(door),
         invitations: Some(book.clone()),
-        services: None,
+        services: Some(Arc::new(services)),
     };
     Net::start(config).await.map_err(Failure::of)
 }

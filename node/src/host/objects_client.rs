@@ -1,0 +1,177 @@
+//! The objects of a workgroup whose host is another member, each operation on a stream of its own.
+
+use super::finding::Finding;
+use super::wire::{ObjectAnswer, ObjectRequest, PEER_URL, hear_bytes, say, say_bytes};
+use async_trait::async_trait;
+use futures::future::{Either, select};
+use futures::io::{AsyncReadExt, WriteHalf};
+use std::fmt;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tcat_engine::codec;
+use tcat_engine::content::Content;
+use tcat_engine::ids::ObjectId;
+use tcat_net::{ByteStream, FRAME_MAX_BYTES, SERVICE_STREAMS_MAX, Service, read_frame};
+use tcat_storage::objects::{ObjectError, Pieces, Progress, RemoteObjects, on_the_way};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
+
+/// Pieces that wait between the network and the disk.
+const PIECES_AHEAD: usize = 2;
+/// How long the host may take to answer.
+const NAMING_WAIT: Duration = Duration::from_secs(120);
+
+/// The host's objects.
+pub struct PeerObjects {
+    finding: Arc<Finding>,
+    /// The host resets more; some places stay free for streams that end a moment later there than here.
+    turns: Arc<Semaphore>,
+}
+
+impl fmt::Debug for PeerObjects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PeerObjects")
+    }
+}
+
+/// A stream on which one request was made.
+struct Asked {
+    stream: Box<dyn ByteStream>,
+    answer: ObjectAnswer,
+    turn: Option<OwnedSemaphorePermit>,
+}
+
+impl PeerObjects {
+    /// The objects of whoever is host.
+    pub fn new(finding: Arc<Finding>) -> Self {
+        Self { finding, turns: Arc::new(Semaphore::new(SERVICE_STREAMS_MAX / 2)) }
+    }
+
+    async fn ask(&self, request: ObjectRequest) -> Result<Asked, ObjectError> {
+        let turn = self.turns.clone().acquire_owned().await.ok(); // Never closed, so always a turn.
+        let asked = async {
+            let mut stream = self.finding.open(Service::Objects).await?;
+            say(stream.as_mut(), &request).await?;
+            let answer = late(read_frame(&mut stream, FRAME_MAX_BYTES)).await?;
+            let answer = decoded(answer)?;
+            Ok(Asked { stream, answer, turn })
+        };
+        asked.await.map_err(|error| failed(&error))
+    }
+
+    /// A request that is answered with one word.
+    async fn order(&self, request: ObjectRequest, object: ObjectId) -> Result<(), ObjectError> {
+        match self.ask(request).await?.answer {
+            ObjectAnswer::Done => Ok(()),
+            other => Err(other.error(object)),
+        }
+    }
+}
+
+fn decoded(frame: Option<Vec<u8>>) -> io::Result<ObjectAnswer> {
+    let frame = frame.ok_or(io::ErrorKind::UnexpectedEof)?;
+    codec::decode(&frame).map_err(io::Error::other)
+}
+
+async fn send_pieces(
+    stream: &mut WriteHalf<Box<dyn ByteStream>>,
+    mut pieces: mpsc::Receiver<Vec<u8>>,
+    progress: Progress<'_>,
+) -> io::Result<()> {
+    let mut sent = 0;
+    while let Some(piece) = pieces.recv().await {
+        if piece.is_empty() {
+            continue; // The empty frame is the end.
+        }
+        say_bytes(stream, &piece).await?;
+        sent += piece.len() as u64;
+        progress(sent);
+    }
+    say_bytes(stream, &[]).await
+}
+
+/// The host hashes and syncs what it has: as long as that takes for a large object. A silent host is noticed by the
+/// connection, which ends the stream.
+async fn late<T>(answer: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let silent = || io::Error::new(io::ErrorKind::TimedOut, "the host does not answer");
+    timeout(NAMING_WAIT, answer).await.unwrap_or_else(|_| Err(silent()))
+}
+
+fn failed(error: &io::Error) -> ObjectError {
+    on_the_way(PEER_URL, error)
+}
+
+#[async_trait]
+impl RemoteObjects for PeerObjects {
+    async fn check(&self) -> Result<(), ObjectError> {
+        self.order(ObjectRequest::Check, ObjectId([0; 16])).await
+    }
+
+    async fn head(&self, object: ObjectId) -> Result<Option<u64>, ObjectError> {
+        match self.ask(ObjectRequest::Head(object)).await?.answer {
+            ObjectAnswer::Size(size) => Ok(Some(size)),
+            ObjectAnswer::Missing => Ok(None),
+            other => Err(other.error(object)),
+        }
+    }
+
+    async fn put(
+        &self,
+        object: ObjectId,
+        content: &Content,
+        pieces: mpsc::Receiver<Vec<u8>>,
+        progress: Progress<'_>,
+    ) -> Result<(), ObjectError> {
+        let Asked { stream, answer, turn: _turn } = self.ask(ObjectRequest::Put(object, *content)).await?;
+        match answer {
+            ObjectAnswer::Done => return Ok(()),
+            ObjectAnswer::Send => {}
+            other => return Err(other.error(object)),
+        }
+        // The host may refuse while the pieces are still on their way, so both ends of the stream are watched.
+        let (mut reader, mut writer) = stream.split();
+        let sending = pin!(send_pieces(&mut writer, pieces, progress));
+        let answered = pin!(read_frame(&mut reader, FRAME_MAX_BYTES));
+        let bytes = match select(answered, sending).await {
+            Either::Left((bytes, _)) => bytes,
+            Either::Right((Ok(()), answered)) => late(answered).await,
+            Either::Right((Err(error), _)) => Err(error),
+        };
+        match bytes.and_then(decoded).map_err(|error| failed(&error))? {
+            ObjectAnswer::Done => Ok(()),
+            other => Err(other.error(object)),
+        }
+    }
+
+    async fn get(&self, object: ObjectId, offset: u64) -> Result<Option<Pieces>, ObjectError> {
+        let Asked { mut stream, answer, turn } = self.ask(ObjectRequest::Get(object, offset)).await?;
+        match answer {
+            ObjectAnswer::Pieces => {}
+            ObjectAnswer::Missing => return Ok(None),
+            other => return Err(other.error(object)),
+        }
+        let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
+        tokio::spawn(async move {
+            let _turn = turn;
+            loop {
+                let piece = match hear_bytes(stream.as_mut()).await {
+                    Ok(Some(piece)) if piece.is_empty() => return,
+                    Ok(Some(piece)) => Ok(piece),
+                    Ok(None) => Err(io::ErrorKind::NotConnected.into()),
+                    Err(error) => Err(io::Error::new(io::ErrorKind::NotConnected, error)),
+                };
+                let last = piece.is_err();
+                if sender.send(piece).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        Ok(Some(pieces))
+    }
+
+    async fn delete(&self, object: ObjectId) -> Result<(), ObjectError> {
+        self.order(ObjectRequest::Delete(object), object).await
+    }
+}
