@@ -1,11 +1,14 @@
 //! Whom the network lets in: the question goes to the engine, which knows the workgroup's roster.
 
 use super::driver::EngineHandle;
+use crate::invitations::Roster;
 use async_trait::async_trait;
+use std::sync::Arc;
 use tcat_engine::ids::ClientId;
 use tcat_engine::ports::Input;
 use tcat_engine::roster::Admission;
 use tcat_net::Members;
+use tcat_storage::catalog::{Catalog, CatalogError};
 
 /// The roster, as the network asks it.
 pub(super) struct Door(pub(super) EngineHandle);
@@ -25,5 +28,21 @@ impl Members for Door {
         );
         let engine = self.0.clone();
         tokio::spawn(async move { engine.input(Input::RosterChanged).await });
+    }
+}
+
+/// Enters newcomers in the catalog's roster, and has the engine read it again, so that they are let in at once.
+pub(super) struct Admitting {
+    pub(super) catalog: Arc<dyn Catalog>,
+    pub(super) engine: EngineHandle,
+}
+
+#[async_trait]
+impl Roster for Admitting {
+    async fn admit(&self, client: ClientId, name: &str) -> Result<String, CatalogError> {
+        let name = self.catalog.admit(client, name).await?;
+        // A node that is stopping lets nobody in anyway.
+        let _ = self.engine.input(Input::RosterChanged).await;
+        Ok(name)
     }
 }

@@ -21,7 +21,7 @@ use crate::settings::{NodeSettings, Stores, WorkgroupSettings};
 use crate::ticket::Ticket;
 use async_trait::async_trait;
 use control::GroupControl;
-use door::Door;
+use door::{Admitting, Door};
 use driver::{Driver, EngineHandle, Outside};
 use effects::Effects;
 use events::Events;
@@ -131,7 +131,8 @@ impl Group {
         let (engine, commands) = EngineHandle::new();
         let serving =
             Arc::new(Serving::new(engine.clone(), Arc::clone(&folder), Arc::clone(&client_database)));
-        let book = Arc::new(InvitationBook::new(ticket(group), Arc::clone(&catalog), Handle::current()));
+        let admitting = Admitting { catalog: Arc::clone(&catalog), engine: engine.clone() };
+        let book = Arc::new(InvitationBook::new(ticket(group), admitting, Handle::current()));
         let services = HostServices {
             finding: Arc::clone(&finding),
             catalog: group.keeps_catalog.then(|| Arc::clone(&catalog)),
