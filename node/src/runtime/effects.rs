@@ -247,7 +247,21 @@ impl Effects {
             }
             Err(ObjectError::Missing { .. }) => Outcome::Missing,
             Err(ObjectError::Corrupt { .. }) => Outcome::Corrupt,
+            Err(error @ ObjectError::DestinationFull { .. }) => {
+                self.give_room(content).await;
+                failed(error)
+            }
             Err(error) => failed(error),
+        }
+    }
+
+    /// What came so far of a content that does not fit must not keep those out that would: it is fetched anew.
+    async fn give_room(&self, content: Content) {
+        let folder = Arc::clone(&self.folder);
+        match tokio::task::spawn_blocking(move || folder.remove_partial(content.key())).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!("{error}"),
+            Err(error) => tracing::warn!("a partial file was not removed: {error}"),
         }
     }
 
@@ -263,9 +277,11 @@ impl Effects {
             }
             Err(FetchError::NotHeld { .. }) => Outcome::Missing,
             Err(FetchError::Lied { .. }) => Outcome::Corrupt,
-            Err(error @ (FetchError::DiskFull { .. } | FetchError::Disk { .. })) => {
+            Err(error @ FetchError::DiskFull { .. }) => {
+                self.give_room(content).await;
                 Outcome::NoRoom(error.to_string())
             }
+            Err(error @ FetchError::Disk { .. }) => Outcome::NoRoom(error.to_string()),
             Err(error) => failed(error),
         }
     }
