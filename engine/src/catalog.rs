@@ -178,6 +178,8 @@ pub struct NewItem {
     pub asked_path: MediaPath,
     /// Its content.
     pub content: Content,
+    /// The steps of its line before that revision, oldest first: they enter the chain, and need no objects.
+    pub earlier: Vec<ChainLink>,
     /// Media type, or `unknown`.
     pub content_type: String,
     /// Who imports it and will upload it.
@@ -188,6 +190,22 @@ pub struct NewItem {
     pub source_server: String,
     /// The item of which this is a kept version, if any.
     pub version_of: Option<ItemId>,
+}
+
+impl NewItem {
+    /// What the item's chain is to go on with, where it ends with `end` today: the earlier steps, then its revision with
+    /// its content, but for what the chain has already.
+    pub fn steps_after(&self, end: Option<&ChainLink>) -> Vec<ChainLink> {
+        let last = ChainLink { revision: self.revision, content: self.content };
+        let mut steps: Vec<_> = self.earlier.iter().copied().chain([last]).collect();
+        let is_end = |step: &ChainLink, end: &ChainLink| {
+            step.revision == end.revision && step.content.same_as(&end.content)
+        };
+        if let Some(at) = end.and_then(|end| steps.iter().position(|step| is_end(step, end))) {
+            steps.drain(..=at);
+        }
+        steps
+    }
 }
 
 /// What became of a [`NewItem`].

@@ -45,6 +45,15 @@ impl Copy {
         self.line.push(step);
     }
 
+    /// The steps of a line that no catalog has, before its last: a catalog that enters the item enters them too. With a
+    /// base it had the item once, and has them in its chain, or in another's line.
+    pub fn earlier_of_new(&self) -> Vec<ChainLink> {
+        match (&self.base, self.line.split_last()) {
+            (None, Some((_, earlier))) => earlier.to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Agrees with the catalog: `committed` is the base. What stands after it in the line stays, as an edit of it; a
     /// line that it is not in is over.
     pub fn agree(&mut self, committed: ChainLink) {

@@ -212,8 +212,9 @@ fn takes(s: &Situation<'_>) -> bool {
         }
         View::Gone(None) => theirs.base.is_none() && s.base().is_none(),
         View::Gone(Some(_)) => false,
-        // Our mirror is older than what we have: only what goes on from that.
-        View::Unknown => s.base().is_some(),
+        // Our mirror is older than what we have, or was not read since our start: only what goes on from ours, or what no
+        // catalog has yet. That waits here for the catalog's word like a new file of our own.
+        View::Unknown => s.base().is_some() || theirs.base.is_none(),
     };
     fits && (file.is_some() || s.wanted) && lines::may_take(s.copy, file.as_ref(), theirs)
 }

@@ -65,7 +65,7 @@ fn table(s: &Situation<'_>) -> Vec<Row> {
 fn is_taken(s: &Situation<'_>, facts: &Facts) -> bool {
     let Some(theirs) = s.travelling else { return false };
     let stands_on_what_we_know = match s.catalog {
-        View::Unknown => facts.base.is_some(),
+        View::Unknown => facts.base.is_some() || theirs.base.is_none(),
         View::Gone(record) => record.is_none() && facts.base.is_none() && theirs.base.is_none(),
         View::Row(row) => {
             let has_c = theirs.steps().any(|step| step.revision == row.revision);

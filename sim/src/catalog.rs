@@ -348,7 +348,7 @@ impl Catalog {
 
     /// Enters a new item; nothing, if its revision stands for something else.
     pub fn create(&mut self, new: &NewItem) -> Option<Created> {
-        self.note(&ChainLink { revision: new.revision, content: new.content });
+        new.steps_after(None).iter().for_each(|link| self.note(link));
         let at_path = self.now.rows.values().find(|row| row.cache_path.folded() == new.asked_path.folded());
         let facts = CreateFacts {
             row: self.now.rows.get(&new.item),
@@ -363,11 +363,12 @@ impl Catalog {
             CreateVerdict::NotMember => return None,
             CreateVerdict::Enter => {}
         }
-        let link = ChainLink { revision: new.revision, content: new.content };
-        if self.is_reused(&new.item, &[link]) {
+        let chain = self.now.chains.get(&new.item);
+        let steps = new.steps_after(chain.and_then(|chain| chain.last()));
+        if self.is_reused(&new.item, &steps) {
             return None;
         }
-        self.append(new.item, &[link]);
+        self.append(new.item, &steps);
         let row = CatalogRow {
             item: new.item,
             state: RowState::Pending { owner: new.author },
@@ -381,7 +382,7 @@ impl Catalog {
             claim_epoch: 0,
             upload: true,
             version_of: new.version_of,
-            chain: vec![link],
+            chain: Vec::new(),
         };
         Some(Created::Row(Box::new(self.put_row(row))))
     }

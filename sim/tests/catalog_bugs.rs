@@ -175,6 +175,7 @@ fn late_commit(bug: Option<Bug>) -> Vec<String> {
         revision: revision(1),
         asked_path: MediaPath::parse("a.jpg").unwrap(),
         content: content(1),
+        earlier: Vec::new(),
         content_type: "image/jpeg".into(),
         author,
         author_name: String::new(),

@@ -189,6 +189,7 @@ fn order(random: &mut Random, rows: &Model, known: &[FeedChange]) -> Order {
                 asked_path: MediaPath::parse(["a.jpg", "A.JPG", "b/c.jpg"][random.below(3) as usize])
                     .unwrap(),
                 content: first.content,
+                earlier: (0..random.below(3)).map(|_| link(random.below(40))).collect(),
                 content_type: "image/jpeg".into(),
                 author: ANNA,
                 author_name: "anna".into(),
@@ -286,6 +287,7 @@ async fn a_kill_in_sqlite_ends_in_a_record_and_condemned_names_stay_condemned() 
         revision: first.revision,
         asked_path: MediaPath::parse("a.jpg").unwrap(),
         content: first.content,
+        earlier: Vec::new(),
         content_type: "image/jpeg".into(),
         author: ANNA,
         author_name: "anna".into(),

@@ -166,6 +166,40 @@ fn a_new_file_reaches_the_others_while_the_catalog_is_away() {
 }
 
 #[test]
+fn a_new_file_reaches_a_member_that_was_restarted_while_the_catalog_is_away() {
+    let mut world = world_without_catalog(7, 3);
+    world.crash(0);
+    world.start(0);
+    world.run_for(2_000);
+    world.save(1, "album/new.jpg", content(7));
+    world.run_for(8_000);
+    demand_everywhere(&world, "album/new.jpg", 7);
+    world.crash(2);
+    world.start(2);
+    world.save(0, "album/new.jpg", content(8));
+    world.run_for(8_000);
+    demand_everywhere(&world, "album/new.jpg", 8);
+    world.faults.catalog_away = false;
+    demand_rest(&mut world);
+    demand_everywhere(&world, "album/new.jpg", 8);
+    assert_eq!(chain(&world, "album/new.jpg"), [7, 8].map(content), "{}", log(&world));
+}
+
+#[test]
+fn a_new_file_reaches_members_that_have_never_read_the_catalog() {
+    let mut world = World::new(8, 3, FAIR);
+    world.faults.catalog_away = true;
+    world.run_for(2_000);
+    world.save(1, "album/new.jpg", content(7));
+    world.run_for(8_000);
+    demand_everywhere(&world, "album/new.jpg", 7);
+    world.faults.catalog_away = false;
+    demand_rest(&mut world);
+    demand_everywhere(&world, "album/new.jpg", 7);
+    assert_eq!(world.catalog.rows().count(), 1, "{}", log(&world));
+}
+
+#[test]
 fn two_new_files_that_want_one_name_while_the_catalog_is_away_both_get_one() {
     for seed in 0..5 {
         let mut world = world_without_catalog(seed, 4);

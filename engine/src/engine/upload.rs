@@ -39,6 +39,7 @@ impl<S: Store> Engine<S> {
             revision: link.revision,
             asked_path: held.path.clone(),
             content: held.content,
+            earlier: copy.earlier_of_new(),
             content_type: content_type(&held.path).into(),
             author: self.config.me,
             author_name: self.config.name.clone(),

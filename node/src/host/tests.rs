@@ -145,6 +145,7 @@ impl Scene {
             revision: revision(author, u64::from(number)),
             asked_path: MediaPath::parse(path).unwrap(),
             content: content_of(&[number]),
+            earlier: Vec::new(),
             content_type: "image/jpeg".into(),
             author,
             author_name: "ben".into(),

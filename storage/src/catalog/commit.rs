@@ -116,25 +116,33 @@ async fn activate(session: &mut Session, commit: &Commit, last: &ChainLink) -> R
     session.execute(query).await.map(drop)
 }
 
+/// The last step of an item's chain, and its number there.
+pub(super) async fn chain_end(
+    session: &mut Session,
+    item: ItemId,
+) -> Result<Option<(u64, ChainLink)>, CatalogError> {
+    let query = sqlx::query(
+        "SELECT sequence, revision, md5, size, blake3 FROM tcat_chain WHERE catalogId = ?1 AND item = ?2 \
+         ORDER BY sequence DESC LIMIT 1",
+    );
+    let query = query.bind(session.catalog()).bind(item.to_string());
+    let Some(row) = session.fetch_optional(query).await? else { return Ok(None) };
+    let reader = Reader::new(session, &row);
+    Ok(Some((reader.unsigned("sequence")?, reader.link()?)))
+}
+
 /// Enters one step at the end of the item's chain; one that is its end already stays.
 pub(super) async fn append_link(
     session: &mut Session,
     item: ItemId,
     link: &ChainLink,
 ) -> Result<(), CatalogError> {
-    let end = sqlx::query(
-        "SELECT sequence, revision, md5, size, blake3 FROM tcat_chain WHERE catalogId = ?1 AND item = ?2 \
-         ORDER BY sequence DESC LIMIT 1",
-    );
-    let end = session.fetch_optional(end.bind(session.catalog()).bind(item.to_string())).await?;
     let mut sequence = 1;
-    if let Some(row) = &end {
-        let reader = Reader::new(session, row);
-        let present = reader.link()?;
+    if let Some((last, present)) = chain_end(session, item).await? {
         if present.revision == link.revision && present.content.same_as(&link.content) {
             return Ok(());
         }
-        sequence = session.integer(reader.unsigned("sequence")?)?.saturating_add(1);
+        sequence = session.integer(last)?.saturating_add(1);
     }
     let content = ContentColumns::of(session, &link.content)?;
     let query = sqlx::query(

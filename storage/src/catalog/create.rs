@@ -4,12 +4,12 @@
 //! same content asked for at the same path is one item. The decision is that of [`tcat_engine::catalog_rules`]. Not
 //! here: completing the upload (`commit`).
 
-use super::commit::append_link;
+use super::commit::{LINE_LINKS_MAX, append_link, chain_end};
 use super::error::CatalogError;
 use super::rows::{ContentColumns, md5_text, removal_of, revision_text, row_of};
 use super::session::Session;
 use super::{places, roster};
-use tcat_engine::catalog::{CatalogRow, ChainLink, Created, NewItem};
+use tcat_engine::catalog::{CatalogRow, Created, NewItem};
 use tcat_engine::catalog_rules::{self, CreateFacts, CreateVerdict};
 use tcat_engine::ids::ItemId;
 use tcat_engine::paths::MediaPath;
@@ -17,6 +17,9 @@ use tcat_engine::planted::Sound;
 
 /// See [`super::Catalog::create`].
 pub(super) async fn create(session: &mut Session, new: &NewItem) -> Result<Created, CatalogError> {
+    if new.earlier.len() >= LINE_LINKS_MAX {
+        return Err(session.failed(format!("the line has more than {LINE_LINKS_MAX} steps")));
+    }
     let row = row_of(session, new.item).await?;
     let removed = removal_of(session, new.item).await?.is_some();
     let member = roster::is_member(session, &new.author).await?;
@@ -36,10 +39,13 @@ pub(super) async fn create(session: &mut Session, new: &NewItem) -> Result<Creat
 async fn enter(session: &mut Session, new: &NewItem) -> Result<Created, CatalogError> {
     let path = places::assign(session, &new.asked_path, new.item).await?;
     // First, since it tells a revision that was used before from every other fault.
-    append_link(session, new.item, &ChainLink { revision: new.revision, content: new.content }).await?;
+    let end = chain_end(session, new.item).await?.map(|(_, end)| end);
+    for link in new.steps_after(end.as_ref()) {
+        append_link(session, new.item, &link).await?;
+        roster::note_stamp(session, &link.revision).await?;
+    }
     insert_media(session, new, &path).await?;
     insert_import(session, new).await?;
-    roster::note_stamp(session, &new.revision).await?;
     session.announce(new.item).await?;
     match row_of(session, new.item).await? {
         Some(row) => Ok(Created::Row(Box::new(row))),

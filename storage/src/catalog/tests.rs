@@ -89,6 +89,7 @@ pub(super) fn new_item(number: u32, path: &str) -> NewItem {
         revision: revision(ANNA, u64::from(number)),
         asked_path: MediaPath::parse(path).unwrap(),
         content: content(number),
+        earlier: Vec::new(),
         content_type: "image/jpeg".into(),
         author: ANNA,
         author_name: "anna".into(),
@@ -277,6 +278,25 @@ async fn a_row_that_vanished_without_a_record_can_be_offered_again_under_its_id(
     f.sql("DELETE FROM tcat_media", &[]).await;
     let again = NewItem { revision: revision(ANNA, 9), ..new_item(1, "a.jpg") };
     assert_eq!(create(&f.catalog, &again).await.chain, [link(1, 1), link(9, 1)]);
+}
+
+#[tokio::test]
+async fn a_new_item_enters_with_the_steps_that_nobody_could_commit() {
+    let f = fixture().await;
+    let new = NewItem {
+        earlier: vec![link(8, 8), link(9, 9)],
+        revision: revision(ANNA, 10),
+        content: content(10),
+        ..new_item(1, "a.jpg")
+    };
+    let row = create(&f.catalog, &new).await;
+    assert_eq!(row.chain, [link(8, 8), link(9, 9), link(10, 10)]);
+    assert_eq!((row.revision, row.content), (revision(ANNA, 10), content(10)));
+    assert_eq!(f.catalog.members().await.unwrap()[0].stamp.counter, 10);
+    // A chain that outlived its row goes on where it ends.
+    f.sql("DELETE FROM tcat_media", &[]).await;
+    f.sql("DELETE FROM tcat_chain WHERE sequence = 3", &[]).await;
+    assert_eq!(create(&f.catalog, &new).await.chain, row.chain);
 }
 
 #[tokio::test]
