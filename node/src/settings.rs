@@ -7,9 +7,10 @@
 
 use crate::config::{Config, WorkgroupConfig};
 use crate::home::Home;
-use crate::host::catalog_client::PeerCatalog;
+use crate::host::catalog_client::HostCatalog;
 use crate::host::finding::Finding;
-use crate::host::objects_client::PeerObjects;
+use crate::host::keeping::{Keeping, Kept};
+use crate::host::objects_client::HostObjects;
 use crate::host::wire::PEER_URL;
 use crate::output::Failure;
 use std::fs;
@@ -77,6 +78,8 @@ pub struct Stores {
     pub objects: Objects,
     /// Who is host.
     pub(crate) finding: Arc<Finding>,
+    /// What this node keeps, while it is host.
+    pub(crate) keeping: Arc<Keeping>,
     /// The media folder, locked.
     pub folder: CacheFolder,
     /// The engine's store.
@@ -153,7 +156,7 @@ impl WorkgroupSettings {
     }
 
     /// Opens everything that the workgroup keeps: the media folder first, which only one node can have.
-    pub async fn open(&self) -> Result<Stores, Failure> {
+    pub async fn open(&self, identity: &Identity) -> Result<Stores, Failure> {
         let (media, marker, file) = (self.media.clone(), self.marker.clone(), self.database_file.clone());
         let opening = tokio::task::spawn_blocking(move || {
             let folder = CacheFolder::open(&media, &marker).map_err(Failure::of)?;
@@ -164,23 +167,40 @@ impl WorkgroupSettings {
             Ok::<_, Failure>((folder, database, old_root))
         });
         let (folder, database, old_root) = opening.await.map_err(Failure::of)??;
-        let finding = Arc::new(Finding::load(self.marker.client, self.host_file.clone()));
-        let catalog = self.open_catalog(&finding).await.map_err(Failure::of)?;
-        let objects = match self.objects_url.as_str() {
-            PEER_URL => Objects::remote(PEER_URL, Arc::new(PeerObjects::new(Arc::clone(&finding)))),
-            url => Objects::open(url).map_err(Failure::of)?,
+        let finding = Arc::new(Finding::load(identity.clone(), self.id, self.host_file.clone()));
+        let keeping = Arc::new(Keeping::default());
+        let host = (Arc::clone(&finding), Arc::clone(&keeping));
+        let (mut kept, mut is_host) = (Kept { catalog: None, objects: None }, false);
+        let catalog: Arc<dyn Catalog> = match self.catalog_url.as_str() {
+            PEER_URL => Arc::new(HostCatalog::new(host.0.clone(), host.1.clone())),
+            url => {
+                let opened = open_catalog(url, self.id).await.map_err(Failure::of)?;
+                if self.keeps_catalog {
+                    (kept.catalog, is_host) = (Some(opened), true);
+                    Arc::new(HostCatalog::new(host.0.clone(), host.1.clone()))
+                } else {
+                    opened
+                }
+            }
         };
-        Ok(Stores { catalog, objects, finding, folder, database, old_root })
-    }
-
-    /// A host that is away now is no reason not to start.
-    async fn open_catalog(&self, finding: &Arc<Finding>) -> Result<Arc<dyn Catalog>, CatalogError> {
-        if self.catalog_url == PEER_URL {
-            return Ok(Arc::new(PeerCatalog::new(Arc::clone(finding))));
+        let of_host =
+            || Objects::remote(PEER_URL, Arc::new(HostObjects::new(host.0.clone(), host.1.clone())));
+        let objects = match self.objects_url.as_str() {
+            PEER_URL => of_host(),
+            url => {
+                let opened = Objects::open(url).map_err(Failure::of)?;
+                if self.keeps_objects {
+                    (kept.objects, is_host) = (Some(opened), true);
+                    of_host()
+                } else {
+                    opened
+                }
+            }
+        };
+        if is_host {
+            keeping.begin(kept);
         }
-        let catalog = catalog::open(&self.catalog_url, Some(self.id)).await?;
-        catalog.check().await?;
-        Ok(catalog)
+        Ok(Stores { catalog, objects, finding, keeping, folder, database, old_root })
     }
 
     /// What members are told of where the catalog is: whatever lies in this home they reach through this node.
@@ -192,6 +212,12 @@ impl WorkgroupSettings {
     pub fn objects_for_members(&self) -> &str {
         if self.keeps_objects { PEER_URL } else { &self.objects_url }
     }
+}
+
+async fn open_catalog(url: &str, workgroup: WorkgroupId) -> Result<Arc<dyn Catalog>, CatalogError> {
+    let catalog = catalog::open(url, Some(workgroup)).await?;
+    catalog.check().await?;
+    Ok(catalog)
 }
 
 /// Whether a URL's path is that of the home's own.

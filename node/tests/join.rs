@@ -66,7 +66,7 @@ impl Scene {
         assert!(tcat(folder.path(), &words).status.success());
         let settings = NodeSettings::load(&Home::at(folder.path().join("a")), &[], None).unwrap();
         let group = &settings.workgroups[0];
-        let stores = group.open().await.unwrap();
+        let stores = group.open(&settings.identity).await.unwrap();
         let mut ticket = ticket(group);
         change(&mut ticket);
         let tokio = tokio::runtime::Handle::current();
@@ -162,7 +162,7 @@ async fn a_code_makes_a_member_that_knows_all_it_needs_and_the_code_itself_shows
     assert_eq!(joined.config.peers, [scene.address.to_string()]);
     assert_eq!(joined.config.interfaces, ["lo"]);
     assert!(joined.config.listen.ip().is_loopback());
-    let stores = theirs.open().await.unwrap();
+    let stores = theirs.open(&joined.identity).await.unwrap();
     assert_eq!(stores.folder.marker().client, joined.identity.client_id());
     scene.net.shutdown().await;
 }

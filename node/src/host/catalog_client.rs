@@ -1,9 +1,11 @@
-//! The catalog of a workgroup whose host is another member: each call is one request to it.
+//! The catalog of a workgroup that has a host: each call is one request to it, or to what this node keeps as host.
 //!
 //! Always: without a connection to the host a call fails at once as unreachable; a lost answer says nothing of whether
-//! the thing was done, and asking again is right, as with every catalog.
+//! the thing was done, and asking again is right, as with every catalog. Who is host is asked at each call.
 
+use super::catalog_server::perform;
 use super::finding::Finding;
+use super::keeping::Keeping;
 use super::wire::{Answer, PEER_URL, Request, WireIntended, WireMember, hear_answer, say};
 use async_trait::async_trait;
 use std::io;
@@ -20,20 +22,28 @@ use tcat_net::{SERVICE_STREAMS_MAX, Service};
 use tcat_storage::catalog::{Catalog, CatalogError, Import, Intended, Member, Workgroup};
 use tokio::sync::Semaphore;
 
-/// The host's catalog.
-pub struct PeerCatalog {
+/// The catalog of whoever is host.
+pub struct HostCatalog {
     finding: Arc<Finding>,
+    keeping: Arc<Keeping>,
     /// The host resets more; some places stay free for streams that end a moment later there than here.
     turns: Semaphore,
 }
 
-impl PeerCatalog {
-    /// The catalog of whoever is host.
-    pub fn new(finding: Arc<Finding>) -> Self {
-        Self { finding, turns: Semaphore::new(SERVICE_STREAMS_MAX / 2) }
+impl HostCatalog {
+    /// The catalog of whoever `finding` finds, or what this node is `keeping`.
+    pub fn new(finding: Arc<Finding>, keeping: Arc<Keeping>) -> Self {
+        Self { finding, keeping, turns: Semaphore::new(SERVICE_STREAMS_MAX / 2) }
+    }
+
+    fn own(&self) -> Option<Arc<dyn Catalog>> {
+        self.keeping.own().and_then(|kept| kept.catalog)
     }
 
     async fn ask(&self, request: Request) -> Result<Answer, CatalogError> {
+        if let Some(own) = self.own() {
+            return perform(own.as_ref(), &self.finding, &request).await;
+        }
         let _turn = self.turns.acquire().await; // Never closed, so always a turn.
         let asked = async {
             let mut stream = self.finding.open(Service::Catalog).await?;
@@ -77,7 +87,7 @@ fn member(member: WireMember) -> Member {
 }
 
 #[async_trait]
-impl Catalog for PeerCatalog {
+impl Catalog for HostCatalog {
     async fn epoch(&self) -> Result<CatalogEpoch, CatalogError> {
         ask!(self, Request::Epoch, Answer::Epoch(epoch) => epoch)
     }
@@ -173,5 +183,9 @@ impl Catalog for PeerCatalog {
         ask!(self, Request::Check, Answer::Done => ())
     }
 
-    async fn close(&self) {}
+    async fn close(&self) {
+        if let Some(own) = self.own() {
+            own.close().await;
+        }
+    }
 }

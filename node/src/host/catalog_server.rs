@@ -4,9 +4,9 @@
 //! made smaller where it can be: the feed in shorter pages.
 
 use super::HostServices;
+use super::finding::Finding;
 use super::wire::{
-    Answer, HostClaim, PEER_URL, Request, WireCatalogError, WireImport, WireIntended, WireMember, hear,
-    say_bytes,
+    Answer, PEER_URL, Request, WireCatalogError, WireImport, WireIntended, WireMember, hear, say_bytes,
 };
 use std::io;
 use tcat_engine::codec;
@@ -41,13 +41,6 @@ async fn answer_bytes(host: &HostServices, from: ClientId, mut request: Request)
     }
 }
 
-/// The best claim to be host that this node knows of, its own included.
-pub async fn claim(host: &HostServices) -> Result<Option<HostClaim>, CatalogError> {
-    let Some(catalog) = &host.catalog else { return Ok(host.finding.known()) };
-    let own = HostClaim { client: host.finding.me(), epoch: catalog.epoch().await?.number };
-    Ok(Some(host.finding.known().filter(|known| known.rules_over(&own)).unwrap_or(own)))
-}
-
 async fn answer(host: &HostServices, from: ClientId, request: &Request) -> Result<Answer, CatalogError> {
     if let Some(author) = request.author()
         && author != from
@@ -56,17 +49,33 @@ async fn answer(host: &HostServices, from: ClientId, request: &Request) -> Resul
         let why = format!("client {} may not act in the name of {}", from.short(), author.short());
         return Err(CatalogError::Other { catalog: PEER_URL.into(), doing: "an order", why });
     }
-    if *request == Request::Hello {
-        return Ok(Answer::Hello(claim(host).await?));
+    if let Request::Hello(claim) = request {
+        if let Some(claim) = claim {
+            host.finding.learn(*claim, from).await;
+        }
+        return Ok(Answer::Hello(host.finding.best().await));
     }
-    let Some(catalog) = host.catalog.as_deref() else {
+    let Some(catalog) = host.keeping.own().and_then(|kept| kept.catalog) else {
         let why = "the member that was asked is not its host".to_owned();
         return Err(CatalogError::Unreachable { catalog: PEER_URL.into(), why });
     };
-    match read(catalog, request).await? {
-        Some(answer) => Ok(answer),
-        None => change(catalog, request).await,
+    perform(catalog.as_ref(), &host.finding, request).await
+}
+
+/// Does what is asked in the catalog that this node keeps, whoever asks.
+pub async fn perform(
+    catalog: &dyn Catalog,
+    finding: &Finding,
+    request: &Request,
+) -> Result<Answer, CatalogError> {
+    if let Some(answer) = read(catalog, request).await? {
+        return Ok(answer);
     }
+    let answer = change(catalog, request).await?;
+    if let (Request::NewEpoch(_), Answer::Epoch(epoch)) = (request, &answer) {
+        finding.claim_own(epoch.number).await;
+    }
+    Ok(answer)
 }
 
 async fn read(catalog: &dyn Catalog, request: &Request) -> Result<Option<Answer>, CatalogError> {

@@ -1,6 +1,7 @@
-//! The objects of a workgroup whose host is another member, each operation on a stream of its own.
+//! The objects of a workgroup that has a host, each operation on a stream of its own, or in what this node keeps.
 
 use super::finding::Finding;
+use super::keeping::Keeping;
 use super::wire::{ObjectAnswer, ObjectRequest, PEER_URL, hear_bytes, say, say_bytes};
 use async_trait::async_trait;
 use futures::future::{Either, select};
@@ -14,7 +15,7 @@ use tcat_engine::codec;
 use tcat_engine::content::Content;
 use tcat_engine::ids::ObjectId;
 use tcat_net::{ByteStream, FRAME_MAX_BYTES, SERVICE_STREAMS_MAX, Service, read_frame};
-use tcat_storage::objects::{ObjectError, Pieces, Progress, RemoteObjects, on_the_way};
+use tcat_storage::objects::{ObjectError, Objects, Pieces, Progress, RemoteObjects, on_the_way};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
@@ -23,16 +24,17 @@ const PIECES_AHEAD: usize = 2;
 /// How long the host may take to answer.
 const NAMING_WAIT: Duration = Duration::from_secs(120);
 
-/// The host's objects.
-pub struct PeerObjects {
+/// The objects of whoever is host.
+pub struct HostObjects {
     finding: Arc<Finding>,
+    keeping: Arc<Keeping>,
     /// The host resets more; some places stay free for streams that end a moment later there than here.
     turns: Arc<Semaphore>,
 }
 
-impl fmt::Debug for PeerObjects {
+impl fmt::Debug for HostObjects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PeerObjects")
+        write!(f, "HostObjects")
     }
 }
 
@@ -43,10 +45,14 @@ struct Asked {
     turn: Option<OwnedSemaphorePermit>,
 }
 
-impl PeerObjects {
-    /// The objects of whoever is host.
-    pub fn new(finding: Arc<Finding>) -> Self {
-        Self { finding, turns: Arc::new(Semaphore::new(SERVICE_STREAMS_MAX / 2)) }
+impl HostObjects {
+    /// The objects of whoever `finding` finds, or what this node is `keeping`.
+    pub fn new(finding: Arc<Finding>, keeping: Arc<Keeping>) -> Self {
+        Self { finding, keeping, turns: Arc::new(Semaphore::new(SERVICE_STREAMS_MAX / 2)) }
+    }
+
+    fn own(&self) -> Option<Objects> {
+        self.keeping.own().and_then(|kept| kept.objects)
     }
 
     async fn ask(&self, request: ObjectRequest) -> Result<Asked, ObjectError> {
@@ -73,6 +79,29 @@ impl PeerObjects {
 fn decoded(frame: Option<Vec<u8>>) -> io::Result<ObjectAnswer> {
     let frame = frame.ok_or(io::ErrorKind::UnexpectedEof)?;
     codec::decode(&frame).map_err(io::Error::other)
+}
+
+/// Puts the pieces in what this node keeps.
+async fn put_here(
+    own: &Objects,
+    object: ObjectId,
+    content: &Content,
+    mut pieces: mpsc::Receiver<Vec<u8>>,
+    progress: Progress<'_>,
+) -> Result<(), ObjectError> {
+    let (sender, taken) = mpsc::channel(PIECES_AHEAD);
+    let passing_on = async move {
+        let mut passed = 0;
+        while let Some(piece) = pieces.recv().await {
+            passed += piece.len() as u64;
+            if sender.send(Ok(piece)).await.is_err() {
+                return; // It is there already, or cannot be put.
+            }
+            progress(passed);
+        }
+    };
+    let (put, ()) = futures::join!(own.put_pieces(object, taken, content), passing_on);
+    put
 }
 
 async fn send_pieces(
@@ -104,12 +133,18 @@ fn failed(error: &io::Error) -> ObjectError {
 }
 
 #[async_trait]
-impl RemoteObjects for PeerObjects {
+impl RemoteObjects for HostObjects {
     async fn check(&self) -> Result<(), ObjectError> {
+        if let Some(own) = self.own() {
+            return own.check().await;
+        }
         self.order(ObjectRequest::Check, ObjectId([0; 16])).await
     }
 
     async fn head(&self, object: ObjectId) -> Result<Option<u64>, ObjectError> {
+        if let Some(own) = self.own() {
+            return own.head(object).await;
+        }
         match self.ask(ObjectRequest::Head(object)).await?.answer {
             ObjectAnswer::Size(size) => Ok(Some(size)),
             ObjectAnswer::Missing => Ok(None),
@@ -124,6 +159,9 @@ impl RemoteObjects for PeerObjects {
         pieces: mpsc::Receiver<Vec<u8>>,
         progress: Progress<'_>,
     ) -> Result<(), ObjectError> {
+        if let Some(own) = self.own() {
+            return put_here(&own, object, content, pieces, progress).await;
+        }
         let Asked { stream, answer, turn: _turn } = self.ask(ObjectRequest::Put(object, *content)).await?;
         match answer {
             ObjectAnswer::Done => return Ok(()),
@@ -146,6 +184,9 @@ impl RemoteObjects for PeerObjects {
     }
 
     async fn get(&self, object: ObjectId, offset: u64) -> Result<Option<Pieces>, ObjectError> {
+        if let Some(own) = self.own() {
+            return own.get_pieces(object, offset).await;
+        }
         let Asked { mut stream, answer, turn } = self.ask(ObjectRequest::Get(object, offset)).await?;
         match answer {
             ObjectAnswer::Pieces => {}
@@ -172,6 +213,9 @@ impl RemoteObjects for PeerObjects {
     }
 
     async fn delete(&self, object: ObjectId) -> Result<(), ObjectError> {
+        if let Some(own) = self.own() {
+            return own.delete(object).await;
+        }
         self.order(ObjectRequest::Delete(object), object).await
     }
 }

@@ -3,6 +3,7 @@
 //! Always: a few megabytes of memory a stream, whatever the size of the object; a put is answered when the object is
 //! whole, hashed, named and on the disk, or was so before; what breaks off in the middle never gets its name.
 
+use super::keeping::Keeping;
 use super::wire::{ObjectAnswer, ObjectRequest, PATIENCE, hear, hear_bytes, say, say_bytes};
 use std::io;
 use tcat_engine::content::Content;
@@ -16,8 +17,13 @@ use tokio::time::timeout;
 const PIECES_AHEAD: usize = 2;
 
 /// Serves the one request of a stream.
-pub async fn serve(objects: &Objects, stream: &mut dyn ByteStream) -> io::Result<()> {
+pub async fn serve(keeping: &Keeping, stream: &mut dyn ByteStream) -> io::Result<()> {
     let Some(request) = hear::<_, ObjectRequest>(stream).await? else { return Ok(()) };
+    let Some(objects) = keeping.own().and_then(|kept| kept.objects) else {
+        let why = "the member that was asked is not its host".to_owned();
+        return say(stream, &ObjectAnswer::Unreachable(why)).await;
+    };
+    let objects = &objects;
     let answer = match request {
         ObjectRequest::Check => objects.check().await.map(|()| ObjectAnswer::Done),
         ObjectRequest::Head(object) => {

@@ -1,12 +1,15 @@
 //! A member that works with the host's catalog and objects over loopback, as it would with its own.
 
 use super::HostServices;
-use super::catalog_client::PeerCatalog;
-use super::finding::Finding;
-use super::objects_client::PeerObjects;
-use super::wire::{Answer, HostClaim, PEER_URL, Request, hear_answer, say};
+use super::catalog_client::HostCatalog;
+use super::claims::{HostClaim, Listed};
+use super::finding::{Finding, Roster};
+use super::keeping::{Keeping, Kept};
+use super::objects_client::HostObjects;
+use super::wire::{Answer, PEER_URL, Request, hear_answer, say};
 use crate::demo::verify::hash_bytes;
 use async_trait::async_trait;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +30,7 @@ use tcat_storage::catalog::{Catalog, CatalogError, Intended, NewWorkgroup, Sqlit
 use tcat_storage::objects::{ObjectError, Objects};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const GROUP: WorkgroupId = WorkgroupId([7; 16]);
 const OBJECT: ObjectId = ObjectId([5; 16]);
 
 struct Nothing;
@@ -49,6 +53,13 @@ impl Members for Everybody {
     fn unlisted(&self, _: &ClientId) {}
 }
 
+#[async_trait]
+impl Roster for Everybody {
+    async fn listed(&self, clients: Vec<ClientId>) -> BTreeMap<ClientId, Listed> {
+        clients.into_iter().map(|client| (client, Listed::Member)).collect()
+    }
+}
+
 struct Member {
     net: NetHandle,
     client: ClientId,
@@ -61,7 +72,8 @@ struct Scene {
     host: Member,
     ben: Member,
     own: Arc<SqliteCatalog>,
-    catalog: PeerCatalog,
+    catalog: HostCatalog,
+    finding: Arc<Finding>,
     objects: Objects,
 }
 
@@ -75,7 +87,7 @@ async fn start(
     let services: Arc<dyn Services> = Arc::new(services);
     let config = NetConfig {
         identity,
-        workgroup: WorkgroupId([7; 16]),
+        workgroup: GROUP,
         workgroup_key: WorkgroupKey::from_bytes([7; 32]),
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         interfaces: vec!["lo".to_owned()],
@@ -89,7 +101,7 @@ async fn start(
     let (net, mut events) = Net::start(config).await.unwrap();
     let Some(NetEvent::Listening(address)) = events.recv().await else { panic!("it does not listen") };
     tokio::spawn(async move { while events.recv().await.is_some() {} });
-    finding.connect(net.clone());
+    finding.connect(net.clone(), Arc::new(Everybody));
     Member { net, client, address }
 }
 
@@ -105,7 +117,7 @@ async fn scene() -> Scene {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let new = NewWorkgroup {
-        id: WorkgroupId([7; 16]),
+        id: GROUP,
         name: "films".into(),
         server_path: "/srv".into(),
         cache_root: "cache".into(),
@@ -115,17 +127,20 @@ async fn scene() -> Scene {
     let (identity, bens) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     own.admit(identity.client_id(), "anna").await.unwrap();
     own.admit(bens.client_id(), "ben").await.unwrap();
-    let finding = Arc::new(Finding::load(identity.client_id(), path("a.host")));
-    let keeps: Arc<dyn Catalog> = own.clone();
-    let services = HostServices { finding: finding.clone(), catalog: Some(keeps), objects: Some(kept) };
+    let finding = Arc::new(Finding::load(identity.clone(), GROUP, path("a.host")));
+    let keeping = Arc::new(Keeping::default());
+    keeping.begin(Kept { catalog: Some(own.clone()), objects: Some(kept) });
+    finding.claim_own(own.epoch().await.unwrap().number).await;
+    let services = HostServices { finding: finding.clone(), keeping };
     let host = start(identity, &[], finding, services).await;
-    let finding = Arc::new(Finding::load(bens.client_id(), path("b.host")));
-    let services = HostServices { finding: finding.clone(), catalog: None, objects: None };
+    let finding = Arc::new(Finding::load(bens.clone(), GROUP, path("b.host")));
+    let keeping = Arc::new(Keeping::default());
+    let services = HostServices { finding: finding.clone(), keeping: keeping.clone() };
     let ben = start(bens, &[host.address], finding.clone(), services).await;
     wait_for(|| !ben.net.connected().is_empty() && !host.net.connected().is_empty()).await;
-    let catalog = PeerCatalog::new(finding.clone());
-    let objects = Objects::remote(PEER_URL, Arc::new(PeerObjects::new(finding)));
-    Scene { folder, host, ben, own, catalog, objects }
+    let catalog = HostCatalog::new(finding.clone(), keeping.clone());
+    let objects = Objects::remote(PEER_URL, Arc::new(HostObjects::new(finding.clone(), keeping)));
+    Scene { folder, host, ben, own, catalog, finding, objects }
 }
 
 impl Scene {
@@ -273,8 +288,9 @@ async fn without_its_host_every_call_fails_at_once_and_works_again_when_it_is_ba
     assert!(matches!(away, Err(ObjectError::Unreachable { .. })), "{away:?}");
     assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
     // Who is started alone knows whom to wait for.
-    let again = Finding::load(scene.ben.client, scene.path("b.host"));
-    assert_eq!(again.known().map(|host| host.client), Some(scene.host.client));
+    let again = Finding::load(Identity::generate().unwrap(), GROUP, scene.path("b.host"));
+    again.connect(scene.ben.net.clone(), Arc::new(Everybody));
+    assert_eq!(again.known().await.map(|host| host.client), Some(scene.host.client));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -339,29 +355,56 @@ async fn a_member_tells_who_is_host_and_serves_no_catalog() {
     let scene = scene().await;
     scene.catalog.check().await.unwrap();
     let mut stream = scene.host.net.open(scene.ben.client, Service::Catalog).await.unwrap();
-    say(stream.as_mut(), &Request::Hello).await.unwrap();
+    say(stream.as_mut(), &Request::Hello(None)).await.unwrap();
     let epoch = scene.own.epoch().await.unwrap().number;
     let claim = HostClaim { client: scene.host.client, epoch };
-    assert_eq!(hear_answer::<_, Answer>(stream.as_mut()).await.unwrap(), Answer::Hello(Some(claim)));
+    let Answer::Hello(Some(told)) = hear_answer(stream.as_mut()).await.unwrap() else { panic!() };
+    assert!(told.claim == claim && told.holds(&GROUP));
     say(stream.as_mut(), &Request::Epoch).await.unwrap();
     let answer = hear_answer::<_, Answer>(stream.as_mut()).await.unwrap();
     assert!(matches!(answer, Answer::Error(_)), "{answer:?}");
 }
 
-#[test]
-fn the_later_epoch_rules_and_then_the_smaller_key() {
-    let claim = |key: u8, epoch| HostClaim { client: ClientId([key; 32]), epoch };
-    assert!(claim(9, 2).rules_over(&claim(1, 1)));
-    assert!(claim(1, 2).rules_over(&claim(9, 2)));
-    assert!(!claim(9, 2).rules_over(&claim(9, 2)));
-    let folder = tempfile::tempdir().unwrap();
-    let finding = Finding::load(ClientId([7; 32]), folder.path().join("host"));
-    for (learned, known) in
-        [((5, 1), (5, 1)), ((6, 1), (5, 1)), ((4, 1), (4, 1)), ((9, 3), (9, 3)), ((4, 2), (9, 3))]
-    {
-        finding.learn(claim(learned.0, learned.1));
-        assert_eq!(finding.known(), Some(claim(known.0, known.1)));
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_claim_told_by_a_member_changes_nothing() {
+    let scene = scene().await;
+    scene.catalog.check().await.unwrap();
+    let honest = scene.finding.best().await.unwrap();
+    let mut forged = honest;
+    forged.claim = HostClaim { client: Identity::generate().unwrap().client_id(), epoch: 1000 };
+    let mut later = honest;
+    later.claim.epoch += 1;
+    for claim in [forged, later] {
+        let mut stream = scene.host.net.open(scene.ben.client, Service::Catalog).await.unwrap();
+        say(stream.as_mut(), &Request::Hello(Some(claim))).await.unwrap();
+        assert_eq!(hear_answer::<_, Answer>(stream.as_mut()).await.unwrap(), Answer::Hello(Some(honest)));
     }
-    finding.learn(claim(7, 99));
-    assert_eq!(finding.known(), Some(claim(9, 3)), "nobody else says that we are host");
+    scene.catalog.check().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_host_is_connected_hears_of_a_better_one_and_passes_it_on() {
+    let scene = scene().await;
+    scene.catalog.check().await.unwrap();
+    let carl = Identity::generate().unwrap();
+    let claim = HostClaim { client: carl.client_id(), epoch: 7 }.sign(&carl, &GROUP);
+    let telling = tokio::spawn({
+        let finding = scene.finding.clone();
+        async move { finding.keep_told().await }
+    });
+    scene.finding.learn(claim, carl.client_id()).await;
+    // Ben's node tells its old host, though nobody asks.
+    let mut stream = scene.ben.net.open(scene.host.client, Service::Catalog).await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        say(stream.as_mut(), &Request::Hello(None)).await.unwrap();
+        if hear_answer::<_, Answer>(stream.as_mut()).await.unwrap() == Answer::Hello(Some(claim)) {
+            break;
+        }
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    telling.abort();
+    let away = scene.catalog.epoch().await;
+    assert!(matches!(away, Err(CatalogError::Unreachable { .. })), "{away:?}");
 }

@@ -5,6 +5,7 @@
 //! Errors cross by kind, so that a member does about an error of the host's what it would do about its own; the
 //! host's paths do not cross.
 
+use super::claims::SignedClaim;
 use bincode::{Decode, Encode};
 use futures::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use std::io;
@@ -30,8 +31,8 @@ pub const PEER_URL: &str = "peer:";
 /// One request to the catalog; see the trait `Catalog`, whose methods they are, but for the first.
 #[derive(Clone, PartialEq, Debug, Encode, Decode)]
 pub enum Request {
-    /// Whether the peer is host, and whom it believes to be.
-    Hello,
+    /// Who is host? The best claim that the asking member knows.
+    Hello(Option<SignedClaim>),
     Epoch,
     Feed(FeedPosition, u32),
     Row(ItemId),
@@ -71,7 +72,7 @@ impl Request {
             Self::NewEpoch(order) => Some(order.author),
             Self::Offer(offer) => Some(offer.author),
             Self::VisitRoster(visit) => Some(visit.client),
-            Self::Hello
+            Self::Hello(_)
             | Self::Epoch
             | Self::Feed(..)
             | Self::Row(_)
@@ -85,27 +86,11 @@ impl Request {
     }
 }
 
-/// A node that is or was host.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
-pub struct HostClaim {
-    /// Who.
-    pub client: ClientId,
-    /// The number of its catalog's epoch.
-    pub epoch: u64,
-}
-
-impl HostClaim {
-    /// Whether this one rules where both claim to be host: the later epoch, else the smaller key.
-    pub fn rules_over(&self, other: &Self) -> bool {
-        (self.epoch, std::cmp::Reverse(self.client)) > (other.epoch, std::cmp::Reverse(other.client))
-    }
-}
-
 /// What a request is answered with.
 #[derive(Clone, PartialEq, Debug, Encode, Decode)]
 pub enum Answer {
-    /// To [`Request::Hello`]: the best claim that the peer knows of, its own included.
-    Hello(Option<HostClaim>),
+    /// The best claim that the answering member knows, its own included.
+    Hello(Option<SignedClaim>),
     Epoch(CatalogEpoch),
     Feed {
         changes: Vec<FeedChange>,

@@ -1,8 +1,11 @@
 //! Whom the network lets in: the question goes to the engine, which knows the workgroup's roster.
 
-use super::driver::EngineHandle;
+use super::driver::{EngineHandle, NodeEngine};
+use crate::host::claims::Listed;
+use crate::host::finding::Roster as HostRoster;
 use crate::invitations::Roster;
 use async_trait::async_trait;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tcat_engine::ids::ClientId;
 use tcat_engine::ports::Input;
@@ -28,6 +31,24 @@ impl Members for Door {
         );
         let engine = self.0.clone();
         tokio::spawn(async move { engine.input(Input::RosterChanged).await });
+    }
+}
+
+#[async_trait]
+impl HostRoster for Door {
+    async fn listed(&self, clients: Vec<ClientId>) -> BTreeMap<ClientId, Listed> {
+        let listed = |engine: &NodeEngine, client: &ClientId| match (
+            engine.admission(client),
+            engine.standing_in_roster(client),
+        ) {
+            (Admission::Member, Some(_)) => Listed::Member,
+            (Admission::Member, None) => Listed::Unknown,
+            (Admission::Retired | Admission::Unlisted, _) => Listed::Not,
+        };
+        let all = move |engine: &NodeEngine| {
+            clients.into_iter().map(|client| (client, listed(engine, &client))).collect()
+        };
+        self.0.ask(all).await.unwrap_or_default()
     }
 }
 

@@ -15,6 +15,8 @@ mod serving;
 use crate::api_server::Served;
 use crate::commands::run::RunningNode;
 use crate::host::HostServices;
+use crate::host::finding::Finding;
+use crate::host::keeping::Keeping;
 use crate::invitations::InvitationBook;
 use crate::output::Failure;
 use crate::settings::{NodeSettings, Stores, WorkgroupSettings};
@@ -39,6 +41,7 @@ use tcat_engine::observation::FileStat;
 use tcat_engine::ports::Input;
 use tcat_net::{Identity, Net, NetConfig, NetEvent, NetHandle};
 use tcat_storage::cache_folder::{CacheFolder, FolderError, KeptFromTrash, Recovered};
+use tcat_storage::catalog::Catalog;
 use tcat_storage::client_database::ClientDatabase;
 use tcat_storage::objects::Objects;
 use tokio::runtime::Handle;
@@ -113,7 +116,7 @@ struct Group {
     failure: oneshot::Receiver<String>,
     net: NetHandle,
     scanning: Scanning,
-    catalog: Arc<dyn tcat_storage::catalog::Catalog>,
+    catalog: Arc<dyn Catalog>,
     helpers: tokio::task::JoinSet<()>,
 }
 
@@ -123,7 +126,8 @@ impl Group {
         group: &WorkgroupSettings,
         client_database: Arc<ClientDatabase>,
     ) -> Result<Self, Failure> {
-        let Stores { catalog, objects, finding, mut folder, database, old_root } = group.open().await?;
+        let Stores { catalog, objects, finding, keeping, mut folder, database, old_root } =
+            group.open(&settings.identity).await?;
         folder.set_author_name(&settings.config.name);
         let folder = Arc::new(folder);
         let recovered = recover(Arc::clone(&folder)).await?;
@@ -133,14 +137,10 @@ impl Group {
             Arc::new(Serving::new(engine.clone(), Arc::clone(&folder), Arc::clone(&client_database)));
         let admitting = Admitting { catalog: Arc::clone(&catalog), engine: engine.clone() };
         let book = Arc::new(InvitationBook::new(ticket(group), admitting, Handle::current()));
-        let services = HostServices {
-            finding: Arc::clone(&finding),
-            catalog: group.keeps_catalog.then(|| Arc::clone(&catalog)),
-            objects: group.keeps_objects.then(|| objects.clone()),
-        };
+        let services = HostServices { finding: Arc::clone(&finding), keeping: Arc::clone(&keeping) };
         let (net, net_events) =
             start_net(settings, group, &serving, Door(engine.clone()), &book, services).await?;
-        finding.connect(net.clone());
+        finding.connect(net.clone(), Arc::new(Door(engine.clone())));
         let scanning = Scanning::start(
             engine.clone(),
             folder.root(),
@@ -175,8 +175,9 @@ impl Group {
         let keys = Box::new(NodeKeys(settings.identity.clone()));
         let driver = Driver::spawn(database, config, keys, engine.clone(), commands, outside, failed)?;
         let mut helpers = tokio::task::JoinSet::new();
-        helpers.spawn(hear(net_events, engine.clone()));
-        helpers.spawn(keep_house(Arc::clone(&folder), objects.clone(), settings.config.trash));
+        helpers.spawn(hear(net_events, engine.clone(), Arc::clone(&finding)));
+        helpers.spawn(host_claims(Arc::clone(&finding), keeping.clone(), Arc::clone(&catalog)));
+        helpers.spawn(keep_house(Arc::clone(&folder), objects.clone(), keeping, settings.config.trash));
         let quiet_ms = settings.config.scan.quiet_ms;
         helpers.spawn(watch_trash(Arc::clone(&folder), engine.clone(), quiet_ms, recovered));
         let control = Arc::new(GroupControl {
@@ -329,11 +330,15 @@ async fn watch_trash(folder: Arc<CacheFolder>, engine: EngineHandle, quiet_ms: u
 }
 
 /// Feeds the engine what the network brings.
-async fn hear(mut events: mpsc::Receiver<NetEvent>, engine: EngineHandle) {
+async fn hear(mut events: mpsc::Receiver<NetEvent>, engine: EngineHandle, finding: Arc<Finding>) {
+    let mut greetings = tokio::task::JoinSet::new();
     while let Some(event) = events.recv().await {
         let input = match event {
             NetEvent::Connected(client) => {
                 tracing::info!(client = client.short(), "connected");
+                while greetings.try_join_next().is_some() {}
+                let finding = Arc::clone(&finding);
+                greetings.spawn(async move { finding.greet(client).await });
                 Input::Connected(client)
             }
             NetEvent::Disconnected(client) => {
@@ -363,8 +368,24 @@ async fn hear(mut events: mpsc::Receiver<NetEvent>, engine: EngineHandle) {
     }
 }
 
+/// Says that this node is host, if it is, and passes on what others say.
+async fn host_claims(finding: Arc<Finding>, keeping: Arc<Keeping>, catalog: Arc<dyn Catalog>) {
+    if keeping.own().is_some() {
+        match catalog.epoch().await {
+            Ok(epoch) => finding.claim_own(epoch.number).await,
+            Err(error) => tracing::error!("members are not told that this node is host: {error}"),
+        }
+    }
+    finding.keep_told().await;
+}
+
 /// Removes what nobody needs any more: old trash, uploads that a kill cut off, and partial files that were given up.
-async fn keep_house(folder: Arc<CacheFolder>, objects: Objects, trash: crate::config::Trash) {
+async fn keep_house(
+    folder: Arc<CacheFolder>,
+    objects: Objects,
+    keeping: Arc<Keeping>,
+    trash: crate::config::Trash,
+) {
     loop {
         let place = Arc::clone(&folder);
         match tokio::task::spawn_blocking(move || tidy_folder(&place, trash)).await {
@@ -372,7 +393,8 @@ async fn keep_house(folder: Arc<CacheFolder>, objects: Objects, trash: crate::co
             Ok(Err(error)) => tracing::warn!("the media folder was not tidied: {error}"),
             Err(error) => tracing::warn!("the media folder was not tidied: {error}"),
         }
-        match objects.sweep(GIVEN_UP).await {
+        let own = keeping.own().and_then(|kept| kept.objects);
+        match own.as_ref().unwrap_or(&objects).sweep(GIVEN_UP).await {
             Ok(0) => {}
             Ok(swept) => {
                 tracing::info!("{swept} uploads that were cut off were removed from the object store")
