@@ -160,7 +160,7 @@ pub(crate) async fn fetch<S, Opening>(
     from: ClientId,
     open: impl FnOnce() -> Opening,
     content: &Content,
-    path: &Path,
+    (open_file, path): (impl FnOnce() -> io::Result<File> + Send + 'static, &Path),
     progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Outboard, FetchError>
 where
@@ -172,7 +172,7 @@ where
         return Err(FetchError::TooLarge(*content));
     }
     let job = Job { from, content, path, progress };
-    let (partial, whole) = job.on_disk(Partial::open(path, content.size, blake3)).await?;
+    let (partial, whole) = job.on_disk(Partial::open(open_file, content.size, blake3)).await?;
     if let Some(outboard) = whole {
         progress(content.size);
         return job.finish(partial).await.map(|()| outboard);

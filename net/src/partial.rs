@@ -3,9 +3,8 @@
 //! Always: nothing is believed of what the file holds; it is hashed. Plain blocking functions.
 
 use crate::bulk::wire;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
 use tcat_engine::content::Blake3;
 use tcat_engine::outboard::{GROUP_BYTES, Outboard, group_count, group_digest, group_range};
 
@@ -32,16 +31,14 @@ pub(crate) struct Partial {
 }
 
 impl Partial {
-    /// To be run: opens or creates the file and hashes what it holds; with the outboard, if that is the whole content.
+    /// To be run: opens the file and hashes what it holds; with the outboard, if that is the whole content.
     pub(crate) fn open(
-        path: &Path,
+        open: impl FnOnce() -> io::Result<File> + Send + 'static,
         size: u64,
         blake3: Blake3,
     ) -> impl FnOnce() -> Result<(Self, Option<Outboard>), DiskError> + Send + 'static {
-        let path = path.to_path_buf();
         move || {
-            let mut file =
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+            let mut file = open()?;
             let length = file.metadata()?.len();
             if length > size {
                 file.set_len(size)?; // Left over from another content; what is equal still counts.
@@ -112,6 +109,7 @@ fn digests(file: &mut File, length: u64, size: u64) -> io::Result<Vec<[u8; 32]>>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
     use tcat_engine::outboard::OutboardBuilder;
 
     fn content(groups: u64) -> (Vec<u8>, Outboard, Blake3) {
@@ -123,7 +121,9 @@ mod tests {
     }
 
     fn open(path: &Path, bytes: &[u8], root: Blake3) -> (Partial, bool) {
-        let (partial, whole) = Partial::open(path, bytes.len() as u64, root)().unwrap();
+        let path = path.to_owned();
+        let open = || File::options().read(true).write(true).create(true).truncate(false).open(path);
+        let (partial, whole) = Partial::open(open, bytes.len() as u64, root)().unwrap();
         (partial, whole.is_some_and(|outboard| outboard.root() == Some(root)))
     }
 

@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use futures::io::{AsyncRead, AsyncWrite};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -197,7 +198,7 @@ impl NetHandle {
 
     /// Fetches one content from a connected member into the file `partial`, whose verified parts are kept from earlier
     /// attempts. When it returns the outboard, the file is the whole content, every byte verified, and synced to disk.
-    /// `progress` is told how many bytes are verified so far; it must not block. Whatever the outcome, no byte of the
+    /// `partial` is what opens it for reading and writing, and its path for people. `progress` is told how many bytes are verified so far; it must not block. Whatever the outcome, no byte of the
     /// content is ever written unverified, and a later call goes on from what is there.
     /// Four fetches from one peer run at a time, further ones wait. One call at a time for one `partial`; dropping the
     /// future stops it within one group.
@@ -205,7 +206,7 @@ impl NetHandle {
         &self,
         from: ClientId,
         content: &Content,
-        partial: &Path,
+        partial: (impl FnOnce() -> io::Result<File> + Send + 'static, &Path),
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Outboard, FetchError> {
         let turns = self.turns_of(from);

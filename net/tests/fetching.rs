@@ -21,9 +21,16 @@ fn shelve(node: &Node, folder: &Path, bytes: &[u8]) -> Content {
     content
 }
 
+fn open(partial: &Path) -> impl FnOnce() -> std::io::Result<std::fs::File> + Send + 'static {
+    let path = partial.to_owned();
+    || std::fs::File::options().read(true).write(true).create(true).truncate(false).open(path)
+}
+
 async fn fetch(to: &Node, from: &Node, content: &Content, partial: &Path) -> Result<Vec<u64>, FetchError> {
     let progress = Mutex::new(Vec::new());
-    to.handle.fetch(from.client, content, partial, &|done| progress.lock().unwrap().push(done)).await?;
+    to.handle
+        .fetch(from.client, content, (open(partial), partial), &|done| progress.lock().unwrap().push(done))
+        .await?;
     Ok(progress.into_inner().unwrap())
 }
 
@@ -194,7 +201,8 @@ async fn a_holder_that_vanishes_in_the_middle_is_an_interruption() {
             let _ = stop.send(());
         }
     };
-    let (fetched, ()) = tokio::join!(two.handle.fetch(one.client, &content, &partial, &progress), stopping);
+    let (fetched, ()) =
+        tokio::join!(two.handle.fetch(one.client, &content, (open(&partial), &partial), &progress), stopping);
     assert!(matches!(fetched, Err(FetchError::Interrupted { .. })), "{fetched:?}");
     two.expect(NetEvent::Disconnected(one.client)).await;
     let kept = std::fs::read(&partial).unwrap();

@@ -67,8 +67,12 @@ async fn a_node_with_another_key_learns_nothing_and_gets_nothing() {
     assert_eq!((seen, heard), (vec![], vec![]));
     assert!(member.handle.connected().is_empty() && stranger.handle.connected().is_empty());
     assert!(stranger.handle.send(member.client, vec![1]).is_err());
-    let fetched =
-        stranger.handle.fetch(member.client, &content, &folder.path().join("stolen"), &|_| {}).await;
+    let place = folder.path().join("stolen");
+    let open = {
+        let place = place.clone();
+        || std::fs::File::create_new(place)
+    };
+    let fetched = stranger.handle.fetch(member.client, &content, (open, &place), &|_| {}).await;
     assert!(matches!(fetched, Err(FetchError::NotConnected { .. })), "{fetched:?}");
 
     let mut friend = Node::start(Setup { peers: vec![member.address], ..Setup::default() }).await;

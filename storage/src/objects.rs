@@ -21,7 +21,7 @@ pub use error::ObjectError;
 pub use remote::{Pieces, RemoteObjects, on_the_way};
 
 use crate::hashing::ContentHasher;
-use crate::platform;
+use crate::platform::{self, OwnFile};
 use error::{at_destination, explain, explain_io, explain_link};
 use futures::stream::{BoxStream, StreamExt};
 use object_store::local::LocalFileSystem;
@@ -320,7 +320,7 @@ impl Objects {
         &self,
         object: ObjectId,
         content: &Content,
-        destination: &Path,
+        destination: &OwnFile,
         progress: Progress<'_>,
     ) -> Result<Fetched, ObjectError> {
         self.look_for_folder().await?;
@@ -350,12 +350,13 @@ impl Objects {
         &self,
         object: ObjectId,
         size: u64,
-        destination: &Path,
+        destination: &OwnFile,
         resume: bool,
         progress: Progress<'_>,
     ) -> Result<(ContentHasher, bool), ObjectError> {
-        let path = destination.to_owned();
-        let opened = blocking(progress, move |watcher| Destination::open(&path, size, resume, watcher)).await;
+        let place = destination.clone();
+        let opened =
+            blocking(progress, move |watcher| Destination::open(&place, size, resume, watcher)).await;
         let mut file = opened.map_err(|error| self.failed("opening a file", error))??;
         let held = file.held();
         let rest = match held < size {
@@ -365,9 +366,9 @@ impl Objects {
         if held < size && rest.is_none() {
             return Err(ObjectError::Missing { store: self.shown.to_string(), object });
         }
-        let (path, shown) = (destination.to_owned(), self.shown.to_string());
+        let (place, shown) = (destination.clone(), self.shown.to_string());
         let filled = blocking(progress, move |watcher| {
-            let at_path = |error: io::Error| at_destination(&path, &error);
+            let at_path = |error: io::Error| at_destination(place.place(), &error);
             if let Some(rest) = rest {
                 file.fill(rest, watcher).map_err(|error| match error {
                     CopyError::Read(error) => explain_io(shown.clone(), "reading an object", &error),
@@ -378,7 +379,7 @@ impl Objects {
                 let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the object ended early");
                 return Err(explain_io(shown.clone(), "reading an object", &error));
             }
-            file.finish(&path).map_err(at_path)
+            file.finish(&place).map_err(at_path)
         });
         let hasher = filled.await.map_err(|error| self.failed("writing a file", error))??;
         Ok((hasher, held > 0))
@@ -496,9 +497,11 @@ impl Objects {
     }
 
     /// Removes the destination of a download that cannot succeed.
-    fn refuse(&self, object: ObjectId, destination: &Path, why: String) -> ObjectError {
-        match std::fs::remove_file(destination) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => at_destination(destination, &error),
+    fn refuse(&self, object: ObjectId, destination: &OwnFile, why: String) -> ObjectError {
+        match destination.remove() {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                at_destination(destination.place(), &error)
+            }
             _ => ObjectError::Corrupt { store: self.shown.to_string(), object, why },
         }
     }

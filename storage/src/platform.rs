@@ -20,7 +20,7 @@ pub use unix::Folder;
 use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tcat_engine::paths::MediaPath;
 pub use tcat_engine::publishing::{FileKind, Looked};
 
@@ -88,7 +88,15 @@ pub struct FileLock(#[allow(dead_code, reason = "held, never read")] File);
 
 /// Locks the file at `path`, which is created if need be; `None` if someone else holds it.
 pub fn lock_file(path: &Path) -> io::Result<Option<FileLock>> {
-    let file = File::options().create(true).truncate(false).read(true).write(true).open(path)?;
+    lock(File::options().create(true).truncate(false).read(true).write(true).open(path)?)
+}
+
+/// [`lock_file`] for a file in a folder in which others may put links: none is followed.
+pub fn lock_in(folder: &Folder, name: &str) -> io::Result<Option<FileLock>> {
+    lock(folder.open_own(name)?)
+}
+
+fn lock(file: File) -> io::Result<Option<FileLock>> {
     match file.try_lock() {
         Ok(()) => Ok(Some(FileLock(file))),
         Err(TryLockError::WouldBlock) => Ok(None),
@@ -137,6 +145,48 @@ pub fn open_beneath(root: &Path, path: &MediaPath) -> io::Result<File> {
         folder = folder.open_folder(name)?;
     }
     Err(io::ErrorKind::InvalidInput.into())
+}
+
+/// A file of ours in a folder in which others may put links and files: a partial content. Opened by the open folder,
+/// so that it is in that folder whatever becomes of the path; see [`Folder::open_own`].
+#[derive(Clone, Debug)]
+pub struct OwnFile {
+    folder: std::sync::Arc<Folder>,
+    name: std::ffi::OsString,
+    place: PathBuf,
+}
+
+impl OwnFile {
+    /// The file that has this name in `folder`, which is at `place`.
+    pub fn new(folder: Folder, name: &str, place: PathBuf) -> Self {
+        Self { folder: std::sync::Arc::new(folder), name: name.into(), place }
+    }
+
+    /// The file at a path of our own.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let (folder, name) = folder_and_name(path)?;
+        Ok(Self { folder: std::sync::Arc::new(folder), name: name.to_owned(), place: path.to_owned() })
+    }
+
+    /// Where it is, for people.
+    pub fn place(&self) -> &Path {
+        &self.place
+    }
+
+    /// Opens it for reading and writing, made if need be.
+    pub fn open(&self) -> io::Result<File> {
+        self.folder.open_own(&self.name)
+    }
+
+    /// Removes it.
+    pub fn remove(&self) -> io::Result<()> {
+        self.folder.remove_file(&self.name)
+    }
+
+    /// The folder that it is in, and its name there.
+    pub fn in_folder(&self) -> (&Folder, &OsStr) {
+        (&self.folder, &self.name)
+    }
 }
 
 fn folder_and_name(path: &Path) -> io::Result<(Folder, &OsStr)> {

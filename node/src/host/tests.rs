@@ -28,6 +28,7 @@ use tcat_net::{
 };
 use tcat_storage::catalog::{Catalog, CatalogError, Intended, NewWorkgroup, SqliteCatalog};
 use tcat_storage::objects::{ObjectError, Objects};
+use tcat_storage::platform::OwnFile;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const GROUP: WorkgroupId = WorkgroupId([7; 16]);
@@ -300,7 +301,7 @@ async fn objects_go_to_the_host_and_come_back_whole_or_from_the_middle() {
     assert_eq!(scene.objects.head(OBJECT).await.unwrap(), None);
     let bytes: Vec<u8> = (0..5_000_001u32).map(|n| (n % 251) as u8).collect();
     let (file, content) = scene.write("film", &bytes);
-    let missing = scene.objects.get(OBJECT, &content, &scene.path("x"), &|_| ()).await;
+    let missing = scene.objects.get(OBJECT, &content, &OwnFile::at(&scene.path("x")).unwrap(), &|_| ()).await;
     assert!(matches!(missing, Err(ObjectError::Missing { .. })), "{missing:?}");
     scene.objects.put(OBJECT, &file, &content, &|_| ()).await.unwrap();
     assert_eq!(fs::read(stored(&scene)).unwrap(), bytes);
@@ -308,7 +309,7 @@ async fn objects_go_to_the_host_and_come_back_whole_or_from_the_middle() {
     assert_eq!(scene.objects.head(OBJECT).await.unwrap(), Some(content.size));
     let to = scene.path("part");
     fs::write(&to, &bytes[..3_000_000]).unwrap();
-    scene.objects.get(OBJECT, &content, &to, &|_| ()).await.unwrap();
+    scene.objects.get(OBJECT, &content, &OwnFile::at(&to).unwrap(), &|_| ()).await.unwrap();
     assert_eq!(fs::read(&to).unwrap(), bytes);
     scene.objects.delete(OBJECT).await.unwrap();
     scene.objects.delete(OBJECT).await.unwrap();

@@ -3,7 +3,6 @@
 use super::driver::EngineHandle;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,8 +19,9 @@ use tcat_storage::cache_folder::{
 };
 use tcat_storage::catalog::{Catalog, CatalogError, Intended};
 use tcat_storage::client_database::ClientDatabase;
-use tcat_storage::hashing::hash_file;
+use tcat_storage::hashing::{HashError, Hashed, hash_in_folder};
 use tcat_storage::objects::{ObjectError, Objects};
+use tcat_storage::platform::OwnFile;
 use tokio::sync::oneshot;
 
 /// How often, and how long apart, a busy member is asked again before another source is looked for.
@@ -235,7 +235,10 @@ impl Effects {
     }
 
     async fn get(&self, id: EffectId, object: ObjectId, content: Content) -> Outcome {
-        let partial = self.folder.partial(content.key());
+        let partial = match self.folder.partial_file(content.key()) {
+            Ok(partial) => partial,
+            Err(error) => return failed(error),
+        };
         let meter = Meter::new(self.moved.begin(id), &self.moved.cloud_in, false);
         let got = self.objects.get(object, &content, &partial, &|bytes| meter.tell(bytes)).await;
         self.moved.end(id);
@@ -266,7 +269,10 @@ impl Effects {
     }
 
     async fn fetch(&self, id: EffectId, from: ClientId, content: Content, check_md5: bool) -> Outcome {
-        let partial = self.folder.partial(content.key());
+        let partial = match self.folder.partial_file(content.key()) {
+            Ok(partial) => partial,
+            Err(error) => return failed(error),
+        };
         let meter = Meter::new(self.moved.begin(id), &self.moved.lan_in, true);
         let fetched = self.fetch_when_free(from, &content, &partial, &meter).await;
         self.moved.end(id);
@@ -291,11 +297,13 @@ impl Effects {
         &self,
         from: ClientId,
         content: &Content,
-        partial: &Path,
+        partial: &OwnFile,
         meter: &Meter<'_>,
     ) -> Result<Outboard, FetchError> {
         for _ in 0..BUSY_ATTEMPTS_MAX {
-            match self.net.fetch(from, content, partial, &|bytes| meter.tell(bytes)).await {
+            let (opening, path) = (partial.clone(), partial.place());
+            let open = move || opening.open();
+            match self.net.fetch(from, content, (open, path), &|bytes| meter.tell(bytes)).await {
                 Err(FetchError::Busy { .. }) => tokio::time::sleep(BUSY_PAUSE).await,
                 ended => return ended,
             }
@@ -343,8 +351,8 @@ impl Effects {
 }
 
 /// Whether a partial file has the content's MD5, where no BLAKE3 in the catalog has proved it.
-async fn check_partial(partial: PathBuf, content: Content) -> Outcome {
-    match tokio::task::spawn_blocking(move || hash_file(&partial, &|| false)).await {
+async fn check_partial(partial: OwnFile, content: Content) -> Outcome {
+    match tokio::task::spawn_blocking(move || hash(&partial)).await {
         Ok(Ok(hashed)) if hashed.content.same_as(&content) => done(None),
         Ok(Ok(_)) => Outcome::Corrupt,
         Ok(Err(error)) => failed(error),
@@ -352,12 +360,24 @@ async fn check_partial(partial: PathBuf, content: Content) -> Outcome {
     }
 }
 
+fn hash(partial: &OwnFile) -> Result<Hashed, HashError> {
+    let (folder, name) = partial.in_folder();
+    hash_in_folder(folder, name, &|| false)
+}
+
+/// Fills a partial file with what `lender` opens, durably.
+fn copy(lender: std::io::Result<fs::File>, partial: &OwnFile) -> std::io::Result<()> {
+    let (mut lender, mut file) = (lender?, partial.open()?);
+    file.set_len(0)?;
+    std::io::copy(&mut lender, &mut file)?;
+    file.sync_all()
+}
+
 fn untrash(folder: &CacheFolder, content: &Content) -> Result<Outcome, FolderError> {
     let Some(entry) = folder.find_in_trash(content)? else { return Ok(Outcome::Missing) };
-    let partial = folder.partial(content.key());
+    let partial = folder.partial_file(content.key())?;
     // Copied, not moved: trash keeps what it has until it expires.
-    let copied = fs::copy(folder.place_in_trash(&entry), &partial)
-        .and_then(|_| tcat_storage::platform::sync_file(&partial));
+    let copied = copy(fs::File::open(folder.place_in_trash(&entry)), &partial);
     if let Err(error) = copied {
         return Ok(failed(format!("{}: cannot be copied from trash: {error}; check the disk", entry.path)));
     }
@@ -365,8 +385,8 @@ fn untrash(folder: &CacheFolder, content: &Content) -> Result<Outcome, FolderErr
 }
 
 /// A copied partial file counts only as what it was copied for.
-fn keep_if_it_is(folder: &CacheFolder, partial: &Path, content: &Content) -> Result<Outcome, FolderError> {
-    match hash_file(partial, &|| false) {
+fn keep_if_it_is(folder: &CacheFolder, partial: &OwnFile, content: &Content) -> Result<Outcome, FolderError> {
+    match hash(partial) {
         Ok(hashed) if hashed.content.same_as(content) => Ok(done(None)),
         _ => {
             folder.remove_partial(content.key())?;
@@ -377,13 +397,8 @@ fn keep_if_it_is(folder: &CacheFolder, partial: &Path, content: &Content) -> Res
 
 /// Copies another file of this cache. Whatever it has become meanwhile, only the content asked for counts.
 fn borrow(folder: &CacheFolder, path: &MediaPath, content: &Content) -> Result<Outcome, FolderError> {
-    let partial = folder.partial(content.key());
-    let copied = tcat_storage::platform::open_beneath(folder.root(), path)
-        .and_then(|mut lender| {
-            let mut file = fs::File::create(&partial)?;
-            std::io::copy(&mut lender, &mut file)
-        })
-        .and_then(|_| tcat_storage::platform::sync_file(&partial));
+    let partial = folder.partial_file(content.key())?;
+    let copied = copy(tcat_storage::platform::open_beneath(folder.root(), path), &partial);
     match copied {
         Ok(()) => keep_if_it_is(folder, &partial, content),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Outcome::Missing),

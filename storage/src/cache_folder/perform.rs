@@ -6,7 +6,7 @@
 
 use super::{CacheFolder, FolderError, create_inner, folders_of, in_the_way};
 use crate::hashing::{HashError, hash_in_folder};
-use crate::platform::{FileKind, Folder, Looked, sync_file};
+use crate::platform::{FileKind, Folder, Looked};
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -158,10 +158,10 @@ impl CacheFolder {
 
     fn sync_file(&self, place: &Place) -> Result<Answer, FolderError> {
         if let Place::Temp(name) = place {
-            return answered(place, sync_file(&self.temp_place(name)));
+            return answered(place, self.temp.sync_file(name));
         }
         let Some((folder, name)) = self.located(place)? else { return Ok(Answer::Missing) };
-        answered(place, folder.open_file(name).and_then(|file| file.sync_all()))
+        answered(place, folder.sync_file(name))
     }
 
     fn read_small(&self, name: &str) -> Result<Answer, FolderError> {

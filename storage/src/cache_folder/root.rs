@@ -6,7 +6,7 @@
 //! of its own kind.)
 
 use super::{CacheFolder, FolderError, create_inner};
-use crate::platform::{FileKind, FileLock, Folder, lock_file};
+use crate::platform::{FileKind, FileLock, Folder, lock_in};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
@@ -157,7 +157,7 @@ impl CacheFolder {
         }
         let top = Folder::open(&root).map_err(|error| trouble(&root, error))?;
         let own = own_folder(&top, OWN_FOLDER, &root.join(OWN_FOLDER))?;
-        let lock = lock_root(&root)?;
+        let lock = lock_root(&root, &own)?;
         let temp = own_folder(&own, "tmp", &root.join(".tcat/tmp"))?;
         let trash = own_folder(&own, "trash", &root.join(".tcat/trash"))?;
         let abilities = probe(&temp).map_err(|error| not_writable(&root, error))?;
@@ -310,8 +310,8 @@ fn write_marker(root: &Path, marker: &Marker) -> Result<(), RootError> {
     })
 }
 
-fn lock_root(root: &Path) -> Result<FileLock, RootError> {
-    match lock_file(&root.join(OWN_FOLDER).join("lock")) {
+fn lock_root(root: &Path, own: &Folder) -> Result<FileLock, RootError> {
+    match lock_in(own, "lock") {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) => Err(RootError::InUse(root.to_owned())),
         Err(error) => Err(not_writable(root, error)),

@@ -4,7 +4,7 @@
 //! left alone. What is in a partial, and how much of it is good, the transfers know.
 
 use super::{CacheFolder, FolderError};
-use crate::platform::FileKind;
+use crate::platform::{FileKind, OwnFile};
 use std::io;
 use std::path::PathBuf;
 use tcat_engine::observation::FileStat;
@@ -26,6 +26,13 @@ impl CacheFolder {
     /// Where the content with this key is collected until it is whole.
     pub fn partial(&self, content_key: [u8; 32]) -> PathBuf {
         self.temp_place(&partial_name(content_key))
+    }
+
+    /// The same, to be opened: by the open folder, so that no link in its place is followed.
+    pub fn partial_file(&self, content_key: [u8; 32]) -> Result<OwnFile, FolderError> {
+        let name = partial_name(content_key);
+        let place = self.temp_place(&name);
+        Ok(OwnFile::new(self.clone_of(&self.temp)?, &name, place))
     }
 
     /// Our partial files, by key.

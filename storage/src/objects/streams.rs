@@ -7,11 +7,11 @@
 use super::Progress;
 use super::error::{ObjectError, at_destination};
 use crate::hashing::ContentHasher;
+use crate::platform::OwnFile;
 use futures::StreamExt;
 use object_store::{GetResult, GetResultPayload};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -107,9 +107,14 @@ pub(super) struct Destination {
 impl Destination {
     /// Opens or makes the file, for us alone, and hashes what it holds already. More than `size` bytes are no
     /// prefix of what is wanted: it then begins empty, as it does where `resume` is false.
-    pub(super) fn open(path: &Path, size: u64, resume: bool, watcher: &Watcher) -> Result<Self, ObjectError> {
-        let failed = |error: io::Error| at_destination(path, &error);
-        let mut file = open_alone(path)?;
+    pub(super) fn open(
+        place: &OwnFile,
+        size: u64,
+        resume: bool,
+        watcher: &Watcher,
+    ) -> Result<Self, ObjectError> {
+        let failed = |error: io::Error| at_destination(place.place(), &error);
+        let mut file = open_alone(place)?;
         let mut held = file.metadata().map_err(failed)?.len();
         if held > size || !resume {
             file.set_len(0).map_err(failed)?;
@@ -134,24 +139,24 @@ impl Destination {
     }
 
     /// Makes the file durable and gives the digest of all its bytes.
-    pub(super) fn finish(self, path: &Path) -> io::Result<ContentHasher> {
+    pub(super) fn finish(self, place: &OwnFile) -> io::Result<ContentHasher> {
         self.file.sync_all()?;
         // Somebody may have cleared the folder meanwhile: then these bytes have no name.
-        if std::fs::metadata(path)?.len() != self.held {
+        let (folder, name) = place.in_folder();
+        if folder.stat(name)?.stat.size != self.held {
             return Err(io::Error::other("it was replaced while it was written"));
         }
         Ok(self.hasher)
     }
 }
 
-/// Opens `path` under a lock, so that two downloads never write one file. One that was just stopped lets go
+/// Opens the file under a lock, so that two downloads never write one file. One that was just stopped lets go
 /// soon.
-fn open_alone(path: &Path) -> Result<File, ObjectError> {
+fn open_alone(place: &OwnFile) -> Result<File, ObjectError> {
+    let path = place.place();
     let deadline = Instant::now() + RELEASE_TIMEOUT;
     loop {
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(path);
-        let file = file.map_err(|error| at_destination(path, &error))?;
+        let file = place.open().map_err(|error| at_destination(path, &error))?;
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => {

@@ -56,6 +56,10 @@ fn noise(length: usize, seed: u8) -> Vec<u8> {
 
 fn quiet(_: u64) {}
 
+fn own(path: &Path) -> OwnFile {
+    OwnFile::at(path).unwrap()
+}
+
 #[tokio::test]
 async fn what_is_put_comes_back_byte_for_byte() {
     let f = fixture();
@@ -73,7 +77,7 @@ async fn what_is_put_comes_back_byte_for_byte() {
 
         let destination = f.path("fetched");
         let old = Content { blake3: None, ..content(&bytes) };
-        let fetched = f.objects.get(object, &old, &destination, &quiet).await.unwrap();
+        let fetched = f.objects.get(object, &old, &own(&destination), &quiet).await.unwrap();
         assert_eq!(fetched.content, content(&bytes));
         assert_eq!(fetched.outboard.size, length as u64);
         assert_eq!(std::fs::read(&destination).unwrap(), bytes);
@@ -168,7 +172,7 @@ async fn a_download_goes_on_where_it_stopped() {
         let before = std::fs::metadata(&destination).unwrap();
         let seen = Mutex::new(0);
         let note = |done: u64| *seen.lock().unwrap() = done;
-        f.objects.get(object(1), &content(&bytes), &destination, &note).await.unwrap();
+        f.objects.get(object(1), &content(&bytes), &own(&destination), &note).await.unwrap();
         assert_eq!(std::fs::read(&destination).unwrap(), bytes);
         assert_eq!(*seen.lock().unwrap(), bytes.len() as u64);
         assert!(before.created().ok() == std::fs::metadata(&destination).unwrap().created().ok());
@@ -183,7 +187,7 @@ async fn a_wrong_beginning_is_thrown_away_and_no_verdict_on_the_object() {
     f.objects.put(object(1), &source, &content(&bytes), &quiet).await.unwrap();
     for wrong in [noise(1 << 20, 9), noise(bytes.len(), 9), noise(bytes.len() + 1, 9)] {
         let destination = f.write("part", &wrong);
-        f.objects.get(object(1), &content(&bytes), &destination, &quiet).await.unwrap();
+        f.objects.get(object(1), &content(&bytes), &own(&destination), &quiet).await.unwrap();
         assert_eq!(std::fs::read(&destination).unwrap(), bytes);
     }
 }
@@ -200,7 +204,7 @@ async fn a_damaged_object_is_named_and_leaves_no_file() {
         std::fs::write(f.stored(object(1)), stored).unwrap();
         for held in [0, 50] {
             let destination = f.write("part", &bytes[..held]);
-            let answer = f.objects.get(object(1), &content(&bytes), &destination, &quiet).await;
+            let answer = f.objects.get(object(1), &content(&bytes), &own(&destination), &quiet).await;
             assert!(matches!(answer, Err(ObjectError::Corrupt { .. })), "{answer:?}");
             assert!(!destination.exists());
         }
@@ -216,22 +220,26 @@ async fn where_md5_lies_blake3_decides() {
     f.objects.put(object(1), &source, &content(b"abc"), &quiet).await.unwrap();
     let mut other = content(b"xyz");
     other.md5 = content(b"abc").md5;
-    let answer = f.objects.get(object(1), &other, &f.path("part"), &quiet).await;
+    let answer = f.objects.get(object(1), &other, &own(&f.path("part")), &quiet).await;
     assert!(matches!(answer, Err(ObjectError::Corrupt { .. })), "{answer:?}");
     let wrong = Content { md5: Md5([0; 16]), blake3: None, ..content(b"abc") };
-    let answer = f.objects.get(object(1), &wrong, &f.path("part"), &quiet).await;
+    let answer = f.objects.get(object(1), &wrong, &own(&f.path("part")), &quiet).await;
     assert!(matches!(answer, Err(ObjectError::Corrupt { .. })), "{answer:?}");
 }
 
 #[tokio::test]
 async fn a_missing_object_makes_no_file() {
     let f = fixture();
-    let answer = f.objects.get(object(1), &content(b"x"), &f.path("part"), &quiet).await;
+    let answer = f.objects.get(object(1), &content(b"x"), &own(&f.path("part")), &quiet).await;
     assert!(matches!(answer, Err(ObjectError::Missing { .. })), "{answer:?}");
     assert!(!f.path("part").exists());
     let source = f.write("source", b"x");
     f.objects.put(object(1), &source, &content(b"x"), &quiet).await.unwrap();
-    let answer = f.objects.get(object(1), &content(b"x"), &f.path("no/folder/part"), &quiet).await;
+    let part = f.path("folder/part");
+    std::fs::create_dir(f.path("folder")).unwrap();
+    let destination = own(&part);
+    std::fs::remove_dir(f.path("folder")).unwrap();
+    let answer = f.objects.get(object(1), &content(b"x"), &destination, &quiet).await;
     assert!(matches!(answer, Err(ObjectError::Destination { .. })), "{answer:?}");
 }
 
@@ -243,10 +251,10 @@ async fn two_downloads_never_write_one_file() {
     let part = f.write("part", b"");
     let holder = File::options().write(true).open(&part).unwrap();
     holder.lock().unwrap();
-    let answer = f.objects.get(object(1), &content(b"x"), &part, &quiet).await;
+    let answer = f.objects.get(object(1), &content(b"x"), &own(&part), &quiet).await;
     assert!(matches!(answer, Err(ObjectError::DestinationBusy { .. })), "{answer:?}");
     drop(holder);
-    f.objects.get(object(1), &content(b"x"), &part, &quiet).await.unwrap();
+    f.objects.get(object(1), &content(b"x"), &own(&part), &quiet).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -270,6 +278,7 @@ async fn a_stopped_upload_or_download_harms_nothing_and_can_be_repeated() {
     }
     f.objects.put(object(1), &source, &wanted, &quiet).await.unwrap();
     let part = f.path("part");
+    let destination = own(&part);
     for stop_at in 0..3u64 {
         let reached = tokio::sync::Notify::new();
         let note = |done| {
@@ -280,10 +289,10 @@ async fn a_stopped_upload_or_download_harms_nothing_and_can_be_repeated() {
         tokio::select! {
             biased;
             () = reached.notified() => {}
-            done = f.objects.get(object(1), &wanted, &part, &note) => drop(done.unwrap()),
+            done = f.objects.get(object(1), &wanted, &destination, &note) => drop(done.unwrap()),
         }
     }
-    f.objects.get(object(1), &wanted, &part, &quiet).await.unwrap();
+    f.objects.get(object(1), &wanted, &own(&part), &quiet).await.unwrap();
     assert_eq!(std::fs::read(&part).unwrap(), bytes);
 }
 
@@ -299,7 +308,7 @@ async fn a_store_whose_folder_vanished_is_unreachable_and_not_begun_anew() {
         let answers = [
             f.objects.check().await,
             f.objects.put(object(1), &source, &wanted, &quiet).await,
-            f.objects.get(object(1), &wanted, &f.path("part"), &quiet).await.map(drop),
+            f.objects.get(object(1), &wanted, &own(&f.path("part")), &quiet).await.map(drop),
             f.objects.head(object(1)).await.map(drop),
             f.objects.sweep(Duration::ZERO).await.map(drop),
             f.objects.list().next().await.unwrap().map(drop),
@@ -387,7 +396,7 @@ async fn a_store_that_answers_in_streams_keeps_the_same_promises() {
     let part = folder.path().join("part");
     for held in [0, 1, bytes.len() / 2, bytes.len()] {
         std::fs::write(&part, &bytes[..held]).unwrap();
-        assert_eq!(objects.get(object(1), &wanted, &part, &quiet).await.unwrap().content, wanted);
+        assert_eq!(objects.get(object(1), &wanted, &own(&part), &quiet).await.unwrap().content, wanted);
         assert_eq!(std::fs::read(&part).unwrap(), bytes);
     }
     std::fs::write(&source, b"edited").unwrap();

@@ -1,9 +1,10 @@
-//! Every other system: by path, with a check before each step. A link swapped in between the check and the step is
-//! not noticed, and there is no exchange; so the cache folder renames aside instead.
+//! Every other system: by path, with a check before each step. A link that takes a folder's place between the check and
+//! the step is not noticed (a file's own name is opened without following, on Windows), and there is no exchange; so the
+//! cache folder renames aside instead.
 
 use super::{FileKind, Looked, one_name};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -59,12 +60,44 @@ impl Folder {
 
     /// Opens a regular file for reading; [`io::ErrorKind::InvalidInput`] if it is anything else.
     pub fn open_file(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
-        let path = self.place(name.as_ref())?;
-        if path.symlink_metadata()?.is_file() {
-            File::open(path)
-        } else {
-            Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+        self.open_as(name.as_ref(), OpenOptions::new().read(true))
+    }
+
+    /// Opens a file that is ours alone for reading and writing, made if nothing has the name. A link and anything that
+    /// is no regular file are refused, not followed and not changed. That it has a second name is not noticed.
+    pub fn open_own(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
+        let name = name.as_ref();
+        match File::create_new(self.place(name)?) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.open_as(name, OpenOptions::new().read(true).write(true))
+            }
+            Err(error) => Err(error),
+            // Again, since a new file is opened for writing alone.
+            Ok(_) => self.open_as(name, OpenOptions::new().read(true).write(true)),
         }
+    }
+
+    /// Makes a regular file's bytes survive power loss. Windows wants it open for writing.
+    pub fn sync_file(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        let name = name.as_ref();
+        let writable = self.open_as(name, OpenOptions::new().read(true).write(true));
+        writable.or_else(|_| self.open_file(name))?.sync_all()
+    }
+
+    fn open_as(&self, name: &OsStr, options: &mut OpenOptions) -> io::Result<File> {
+        let path = self.place(name)?;
+        let no_regular_file = || io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+        if !path.symlink_metadata()?.is_file() {
+            return Err(no_regular_file());
+        }
+        #[cfg(windows)]
+        {
+            /// `FILE_FLAG_OPEN_REPARSE_POINT`: a link is opened itself, whatever took the name since.
+            const NOT_FOLLOWING: u32 = 0x0020_0000;
+            std::os::windows::fs::OpenOptionsExt::custom_flags(options, NOT_FOLLOWING);
+        }
+        let file = options.open(path)?;
+        if file.metadata()?.is_file() { Ok(file) } else { Err(no_regular_file()) }
     }
 
     /// Makes a new, empty file for writing; [`io::ErrorKind::AlreadyExists`] if something has that name.

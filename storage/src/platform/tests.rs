@@ -91,6 +91,32 @@ macro_rules! keeps_the_promises {
                 assert_eq!(folder.stat("moved").unwrap().kind, FileKind::Symlink, "the link itself moved");
                 assert!(outside.path().join("secret").exists());
             }
+
+            #[cfg(unix)]
+            #[test]
+            fn a_file_of_ours_is_opened_by_its_own_name_alone() {
+                let (place, folder) = two_files();
+                let outside = tempfile::tempdir().unwrap();
+                let (secret, none) = (outside.path().join("secret"), outside.path().join("none"));
+                fs::write(&secret, "x").unwrap();
+                std::os::unix::fs::symlink(&secret, place.path().join("file")).unwrap();
+                std::os::unix::fs::symlink(&none, place.path().join("dangling")).unwrap();
+                folder.create_folder("sub").unwrap();
+                for name in ["file", "dangling", "sub"] {
+                    assert!(folder.open_own(name).is_err(), "{name}");
+                }
+                for name in ["file", "dangling", "sub"] {
+                    assert!(folder.sync_file(name).is_err(), "{name}");
+                }
+                assert!(!none.exists());
+                for _ in 0..2 {
+                    let mut file = folder.open_own("new").unwrap();
+                    io::Write::write_all(&mut file, b"ours").unwrap();
+                    folder.sync_file("new").unwrap();
+                }
+                assert_eq!(fs::read(place.path().join("new")).unwrap(), b"ours");
+                assert_eq!(fs::read(&secret).unwrap(), b"x");
+            }
         }
     };
 }
@@ -223,5 +249,18 @@ mod on_unix {
         for numbers in ["0:45", "0:46", "0:47"] {
             assert!(!unix::fuse_is_network(mounts, numbers), "{numbers}");
         }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_has_another_name_too_is_not_taken_for_ours() {
+    let (place, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let secret = outside.path().join("secret");
+    fs::write(&secret, "x").unwrap();
+    if fs::hard_link(&secret, place.path().join("part")).is_ok() {
+        let folder = Folder::open(place.path()).unwrap();
+        assert_eq!(folder.open_own("part").unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(fs::read(&secret).unwrap(), b"x");
     }
 }

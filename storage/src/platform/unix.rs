@@ -84,6 +84,31 @@ impl Folder {
         if file.metadata()?.is_file() { Ok(file) } else { Err(no_regular_file()) }
     }
 
+    /// Opens a file that is ours alone for reading and writing, made if nothing has the name. A link, anything that is
+    /// no regular file, and a file that has a second name somewhere are refused, not followed and not changed.
+    pub fn open_own(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mode = Mode::from_bits_truncate(0o666);
+        let file = match rustix::fs::openat(&self.0, one_name(name.as_ref())?, flags, mode) {
+            Ok(file) => File::from(file),
+            Err(Errno::LOOP | Errno::MLINK | Errno::NXIO | Errno::ISDIR) => return Err(no_regular_file()),
+            Err(error) => return Err(error.into()),
+        };
+        let metadata = file.metadata()?;
+        match (metadata.is_file(), metadata.nlink()) {
+            (true, ..=1) => Ok(file),
+            (true, _) => {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a file that has another name too"))
+            }
+            (false, _) => Err(no_regular_file()),
+        }
+    }
+
+    /// Makes a regular file's bytes survive power loss.
+    pub fn sync_file(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        self.open_file(name)?.sync_all()
+    }
+
     /// Makes a new, empty file for writing; [`io::ErrorKind::AlreadyExists`] if something has that name.
     pub fn create_file(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -1,6 +1,8 @@
 //! What the cache folder promises. Every test works on real files in a temporary folder.
 
 mod crash;
+#[cfg(unix)]
+mod links;
 mod place;
 mod random;
 mod root;
