@@ -24,5 +24,6 @@ pub mod publishing;
 pub mod roster;
 pub mod settle;
 pub mod sorted;
+pub mod stamps;
 pub mod store;
 pub mod transaction;

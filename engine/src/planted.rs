@@ -135,6 +135,7 @@ bugs! {
     TrashIsFinal = "47-trash-is-final", "S8", Planted, "what is written into a file that lies in trash is not looked at";
     NoBrake = "48-no-brake", "S8", Planted, "a burst of changes is never too much";
     LowerEpochWins = "49-lower-epoch-wins", "S1", Planted, "of two claims that stand the one with the lower epoch wins";
+    AgeByWallClock = "50-age-by-wall-clock", "L3", Planted, "how long a file is quiet is judged by the node's clock, not by that of its disk";
 }
 
 #[cfg(test)]

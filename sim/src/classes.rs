@@ -45,7 +45,7 @@ const fn waits(name: &'static str, what: &'static str, on: &'static str) -> Clas
 }
 
 /// All of them, in the order of their names.
-pub const CLASSES: [Class; 51] = [
+pub const CLASSES: [Class; 52] = [
     on(
         "between-steps",
         "what is done in a folder takes time: a node dies, or a person comes, between two primitives",
@@ -85,6 +85,7 @@ pub const CLASSES: [Class; 51] = [
         "a bit flips in the node database",
         "a person who puts a damaged database aside (sim/databases)",
     ),
+    on("disk-clock", "the clock of a folder's disk is wrong by up to a day, drifts, and is set"),
     full("disk-fails", "a read or a write of the node database fails once"),
     on("disk-full", "there is no room for downloads"),
     full("disk-sync-fails", "a sync of the node database fails once and then seems to work"),

@@ -9,6 +9,7 @@ use crate::contents;
 use crate::disk::Trouble;
 use crate::plan::{Fidelity, Item, Mishap, NodePlan, Plan, Site, Spell, Strike, What};
 use crate::random::Random;
+use crate::scanner::DiskClockPlan;
 use crate::situations::SITUATIONS;
 use crate::workload;
 use crate::world::Weather;
@@ -101,6 +102,7 @@ fn arm(plan: &mut Plan, class: &str, busy_ms: u64, random: &mut Random) {
         "burst" => workload::burst(plan, busy_ms, random),
         "contents-large" => contents::arm(plan, workload::BURST_CONTENT, busy_ms, random),
         "clock-drift" | "clock-offset" => arm_clocks(plan, class, random),
+        "disk-clock" => arm_disk_clocks(plan, busy_ms, random),
         "dead-at-the-end" => {
             let nodes = plan.nodes.len();
             let dead = (0..nodes).filter(|_| random.permille(400)).collect::<Vec<_>>();
@@ -138,6 +140,22 @@ fn arm_clocks(plan: &mut Plan, class: &str, random: &mut Random) {
             match class {
                 "clock-drift" => node.clock.drift_ppm = random.below(1_001) as i64 - 500,
                 _ => node.clock.offset_ms = random.below(172_800_000) as i64 - 86_400_000,
+            }
+        }
+    }
+}
+
+/// Disks get clocks of their own: wrong by seconds, by less than an hour, or by up to a day; and somebody sets them.
+fn arm_disk_clocks(plan: &mut Plan, busy_ms: u64, random: &mut Random) {
+    for n in 0..plan.nodes.len() {
+        if random.permille(SITE_PERMILLE) {
+            let most_ms = [10_000, 3_600_000, 86_400_000][random.below(3) as usize];
+            let apart_ms = |random: &mut Random| random.below(2 * most_ms) as i64 - most_ms as i64;
+            let (offset_ms, drift_ppm) = (apart_ms(random), random.below(1_001) as i64 - 500);
+            plan.nodes[n].disk_clock = Some(DiskClockPlan { offset_ms, drift_ppm });
+            if random.permille(500) {
+                let (at_ms, by_ms) = (random.below(busy_ms), apart_ms(random));
+                strike(plan, at_ms, Strike::StepDiskClock { node: n, by_ms });
             }
         }
     }

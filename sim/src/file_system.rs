@@ -80,6 +80,8 @@ pub struct FileSystem {
     kept: Names,
     folders: BTreeSet<String>,
     now_ns: i64,
+    /// What its clock shows, if it has one of its own: then stamps are in its order, not in that of the changes.
+    clock_ns: Option<i64>,
     fault: Option<(u64, Fault)>,
     performed: u64,
     changes: u64,
@@ -98,10 +100,16 @@ impl FileSystem {
             kept: Names::default(),
             folders: ["media", "temp", "trash"].map(str::to_owned).into(),
             now_ns: 0,
+            clock_ns: None,
             fault: None,
             performed: 0,
             changes: 0,
         }
+    }
+
+    /// Its clock shows this now.
+    pub fn set_clock(&mut self, clock_ns: Option<i64>) {
+        self.clock_ns = clock_ns;
     }
 
     /// Counts what has changed, in names, files or what of both is durable.
@@ -434,7 +442,11 @@ impl FileSystem {
     fn tick(&mut self) -> i64 {
         self.now_ns += TICK_NS;
         self.changes += 1;
-        self.now_ns
+        match self.clock_ns {
+            // No two changes of one millisecond have one stamp.
+            Some(clock_ns) => clock_ns + (self.changes % TICK_NS as u64) as i64,
+            None => self.now_ns,
+        }
     }
 
     fn create(&mut self, place: &Place, data: Data, synced: bool) {

@@ -5,7 +5,7 @@ use tcat_engine::catalog::{Committed, Created, Refusal};
 use tcat_engine::ports::{Effect, Event, Outcome};
 
 /// The names of all goals.
-pub const GOALS: [&str; 45] = [
+pub const GOALS: [&str; 47] = [
     "answer-adopted",
     "answer-changed",
     "answer-corrupt",
@@ -29,6 +29,8 @@ pub const GOALS: [&str; 45] = [
     "crash-beside-publish",
     "crash-beside-put",
     "crash-between-steps",
+    "digest-known",
+    "disk-clock-set",
     "download-waited-for-slot",
     "failing",
     "fetched-from-cloud",

@@ -35,6 +35,7 @@ pub mod plan;
 mod plan_nodes;
 pub mod random;
 pub mod run;
+pub mod scanner;
 pub mod shrink;
 pub mod situations;
 mod spells;

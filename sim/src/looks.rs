@@ -16,7 +16,7 @@ impl World {
     /// Looks at single paths now; the engine hears of it later. Where the folder is not there nothing is said of them, as by
     /// the scanner that ships: only the next full scan tells.
     pub(crate) fn look(&mut self, node: usize, life: u64, paths: &[MediaPath]) {
-        let observations: Vec<_> = paths.iter().map(|path| self.folder(node).look(path)).collect();
+        let observations: Vec<_> = paths.iter().map(|path| self.look_at(node, path)).collect();
         let since_ms = self.mono_ms(node);
         let ms = self.looks_for(node, 50, &observations);
         if !self.is_unmounted(node) {
@@ -32,6 +32,8 @@ impl World {
             return self.later(1, Happening::Input { node, life, input: Box::new(input) });
         }
         let (observations, coverage) = self.folder(node).scan();
+        self.begin_scan(node);
+        let observations: Vec<_> = observations.iter().map(|seen| self.look_at(node, &seen.path)).collect();
         let ms = self.looks_for(node, 200, &observations);
         if self.is_unmounted(node) {
             let input = Box::new(Input::ScanFailed("the media folder is not there".into()));

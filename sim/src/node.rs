@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::folder::{FULL, Folder};
 use crate::plan::{Fidelity, NodePlan};
 use crate::random::Stream;
+use crate::scanner::Scanner;
 use crate::stepping::Steps;
 use crate::store::{Ending, Snapshot};
 use crate::transfers::UnderWay;
@@ -15,6 +16,9 @@ use tcat_engine::engine::{Config, Engine};
 use tcat_engine::ids::{CacheId, ClientId};
 use tcat_engine::planted::Planted;
 use tcat_engine::ports::{EffectId, Input};
+
+/// How long a file must have been quiet.
+pub(crate) const QUIET_MS: u64 = 500;
 
 /// A machine.
 pub(crate) struct Node {
@@ -31,6 +35,8 @@ pub(crate) struct Node {
     /// Whose folder is its cache: its own, or that of the node with which it shares it.
     pub(crate) home: usize,
     pub(crate) clock: Clock,
+    /// What its scanner knows.
+    pub(crate) scanner: Scanner,
     /// Counts starts: what was under way for an earlier one comes to nothing.
     pub(crate) life: u64,
     /// When it wants to be woken, in true time.
@@ -57,6 +63,7 @@ impl Node {
         Node {
             id: client(plan.twin_of.unwrap_or(n)),
             clock: Clock::new(plan.clock),
+            scanner: Scanner::of(plan.disk_clock),
             home: plan.home.unwrap_or(n),
             // Another's twin lives only once it is cloned.
             dead: plan.twin_of.is_some(),
@@ -134,7 +141,7 @@ impl World {
             name: format!("node{}", n + 1),
             source_server: format!("node{}", n + 1),
             lease_ms: node.plan.lease_ms,
-            quiet_ms: 500,
+            quiet_ms: QUIET_MS,
             poll_ms: node.plan.poll_ms,
             listen_ms: 100,
             scan_interval_ms: node.plan.scan_interval_ms,

@@ -125,6 +125,7 @@ impl World {
             return;
         }
         self.truth.rotten.insert(content, before);
+        self.forget_digest(n, &path);
         self.note(n, "rot", || format!("{path} {content:?}"));
         self.watcher_sees(n, vec![path]);
     }

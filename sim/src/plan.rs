@@ -6,6 +6,7 @@
 use crate::clock::ClockPlan;
 use crate::contents::TransferPlan;
 use crate::disk::Trouble;
+use crate::scanner::DiskClockPlan;
 use crate::world::Weather;
 use serde::{Deserialize, Serialize};
 
@@ -117,6 +118,9 @@ pub struct NodePlan {
     /// Its clocks.
     #[serde(default)]
     pub clock: ClockPlan,
+    /// The clock of its disk, if it is another than that which orders all changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_clock: Option<DiskClockPlan>,
     /// Its lease, in milliseconds.
     pub lease_ms: u64,
     /// How often it reads the catalog's feed.
@@ -146,11 +150,12 @@ pub struct NodePlan {
 impl Default for NodePlan {
     fn default() -> Self {
         let clock = ClockPlan::default();
-        let (home, twin_of, follow_deletions) = (None, None, false);
+        let (home, twin_of, disk_clock, follow_deletions) = (None, None, None, false);
         let (uploads_max, downloads_max) = (None, None);
         let (lease_ms, poll_ms, scan_interval_ms, starts_ms) = (2_000, 500, 20_000, 0);
         Self {
             clock,
+            disk_clock,
             lease_ms,
             poll_ms,
             scan_interval_ms,
@@ -340,6 +345,13 @@ pub enum Strike {
     },
     /// A node's wall clock is set.
     StepClock {
+        /// Which.
+        node: usize,
+        /// By how much.
+        by_ms: i64,
+    },
+    /// The clock of a node's disk is set, if it has one of its own.
+    StepDiskClock {
         /// Which.
         node: usize,
         /// By how much.

@@ -46,6 +46,7 @@ impl Strike {
             | Strike::Disk { node, .. }
             | Strike::Pause { node, .. }
             | Strike::StepClock { node, .. }
+            | Strike::StepDiskClock { node, .. }
             | Strike::Wipe { node, .. }
             | Strike::Snapshot { node }
             | Strike::LaterVersion { node }

@@ -200,6 +200,12 @@ pub const SITUATIONS: &[Situation] = &[
         bugs: &[Bug::NoBrake],
         build: lines::hostage,
     },
+    Situation {
+        name: "disk-clock-apart",
+        what: "the clock of a folder's disk is not that of its node, and one of the two is set",
+        bugs: &[Bug::AgeByWallClock],
+        build: lines::disk_clock,
+    },
 ];
 
 /// The situation that shows a bug, if there is one for it.

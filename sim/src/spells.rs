@@ -139,6 +139,10 @@ impl World {
                 self.note(node, "clock", || format!("{by_ms} ms"));
                 self.nodes[node].clock.step(by_ms);
             }
+            Strike::StepDiskClock { node, by_ms } => {
+                self.note(node, "disk-clock", || format!("{by_ms} ms"));
+                self.step_disk_clock(node, by_ms);
+            }
             Strike::Flap { a, b, for_ms } => {
                 let (id_a, id_b) = (self.id(a), self.id(b));
                 self.tell(a, Input::Disconnected(id_b));

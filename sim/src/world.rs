@@ -232,8 +232,10 @@ impl World {
 
     /// The same, to change them.
     pub(crate) fn home(&mut self, node: usize) -> &mut Folder<Planted> {
-        let home = self.nodes[node].home;
-        &mut self.nodes[home].folder
+        let (home, clock_ns) = (self.nodes[node].home, self.disk_ns(node));
+        let folder = &mut self.nodes[home].folder;
+        folder.disk.set_clock(clock_ns);
+        folder
     }
 
     /// Two nodes that have nothing yet share one folder from now on.

@@ -2,8 +2,8 @@
 //! `tcat_md5cache`) and the BLAKE3 trees of contents, so that neither scanning nor serving reads a file twice.
 //!
 //! What holds always: a digest is returned only for a file that looks exactly as it did when it was hashed (size,
-//! modification and change time to the nanosecond, file id), and only if it was then at least [`RACY_MS`] old: within
-//! that time an edit may leave a coarse time stamp as it was. Files that differ only in case have entries of their
+//! modification and change time to the nanosecond, file id), and only if that is a proof ([`stamps`]): too near
+//! to the clock of its file system, an edit may leave a coarse time stamp as it was. Files that differ only in case have entries of their
 //! own. A digest and its tree are written in one commit. Everything here can be computed again from the files.
 //! Not here: deciding what to hash (`scanner`); trees of contents that are no longer used are not yet removed.
 
@@ -14,9 +14,8 @@ use tcat_engine::codec;
 use tcat_engine::content::{Blake3, Content};
 use tcat_engine::observation::FileStat;
 use tcat_engine::outboard::Outboard;
-
-/// How old a file must have been when it was hashed for its digest to be trusted later.
-pub const RACY_MS: i64 = 2000;
+use tcat_engine::planted::Sound;
+use tcat_engine::stamps::{self, Clocks};
 
 const FORMAT: Format = Format {
     name: "client database",
@@ -52,8 +51,8 @@ pub struct HashedFile {
     pub content: Content,
     /// Its stat, the same before and after.
     pub stat: FileStat,
-    /// When reading it began, nanoseconds since 1970.
-    pub hashed_at_ns: i64,
+    /// What the clocks showed when reading it began: as read before, and as read after.
+    pub begun: [Clocks; 2],
     /// Its BLAKE3 tree; kept only for contents of more than one group, as others need none.
     pub outboard: Outboard,
 }
@@ -89,14 +88,13 @@ impl ClientDatabase {
         let answers = files.map(|(path, stat)| {
             let value = table.get((lower(path).as_str(), path.as_os_str().as_encoded_bytes()))?;
             let remembered = value.and_then(|bytes| decode(bytes.value()));
-            Ok(remembered
-                .filter(|remembered| remembered.is_proof_for(stat))
-                .map(|remembered| remembered.content))
+            Ok(remembered.filter(|remembered| remembered.stat == *stat).map(|remembered| remembered.content))
         });
         answers.collect()
     }
 
-    /// Remembers all of `files`, with their trees, in one commit.
+    /// Remembers `files`, with their trees, in one commit: of those that may have changed while they were hashed without
+    /// showing it, the trees alone.
     pub fn store(&self, files: &[HashedFile]) -> Result<(), ClientDatabaseError> {
         if files.is_empty() {
             return Ok(());
@@ -107,9 +105,10 @@ impl ClientDatabase {
             let mut trees = transaction.open_table(OUTBOARDS)?;
             for file in files {
                 let key = (&*lower(&file.path), file.path.as_os_str().as_encoded_bytes());
-                let remembered =
-                    Remembered { content: file.content, stat: file.stat, hashed_at_ns: file.hashed_at_ns };
-                digests.insert(key, encode(&remembered)?.as_slice())?;
+                if stamps::is_proof(&file.stat, file.begun, &Sound) {
+                    let remembered = Remembered { content: file.content, stat: file.stat };
+                    digests.insert(key, encode(&remembered)?.as_slice())?;
+                }
                 if let (Some(Blake3(name)), true) = (file.content.blake3, file.outboard.groups.len() > 1) {
                     trees.insert(&name, tree_bytes(&file.outboard).as_slice())?;
                 }
@@ -234,24 +233,11 @@ fn lower(path: &Path) -> String {
     path.to_string_lossy().to_lowercase()
 }
 
-/// What is kept of a hashed file.
+/// What is kept of a hashed file. Any file with this stat at this path has this content.
 #[derive(bincode::Encode, bincode::Decode)]
 struct Remembered {
     content: Content,
     stat: FileStat,
-    hashed_at_ns: i64,
-}
-
-impl Remembered {
-    /// Whether a file with this stat must have this content.
-    fn is_proof_for(&self, stat: &FileStat) -> bool {
-        let racy_ns = RACY_MS * 1_000_000;
-        // People and cameras set the modification time to anything, also to the future: only near the hashing is it
-        // in doubt. The change time is the system's own; where there is none it is zero and passes.
-        let mtime_is_safe = self.hashed_at_ns.abs_diff(stat.mtime_ns) >= racy_ns.unsigned_abs();
-        let ctime_is_safe = stat.ctime_ns <= self.hashed_at_ns.saturating_sub(racy_ns);
-        self.stat == *stat && mtime_is_safe && ctime_is_safe
-    }
 }
 
 fn encode(remembered: &Remembered) -> Result<Vec<u8>, ClientDatabaseError> {
@@ -282,12 +268,16 @@ mod tests {
 
     const HOUR_NS: i64 = 3_600_000_000_000;
 
+    fn at(ns: i64) -> Clocks {
+        Clocks { disk_ns: Some(ns), wall_ns: ns }
+    }
+
     fn hashed(path: &str, bytes: &[u8]) -> HashedFile {
         let mut hasher = ContentHasher::default();
         hasher.update(bytes);
         let (content, outboard) = hasher.finish();
         let stat = FileStat { size: content.size, mtime_ns: HOUR_NS, ctime_ns: HOUR_NS, file_id: 7 };
-        HashedFile { path: path.into(), content, stat, hashed_at_ns: 2 * HOUR_NS, outboard }
+        HashedFile { path: path.into(), content, stat, begun: [at(2 * HOUR_NS); 2], outboard }
     }
 
     fn empty() -> (tempfile::TempDir, ClientDatabase) {
@@ -326,25 +316,15 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_taken_within_two_seconds_of_a_change_is_not_trusted() {
-        let (_folder, database) = empty();
-        let two_seconds_ns = RACY_MS * 1_000_000;
-        for (age_ns, by_mtime, by_ctime) in [
-            (0, false, false),
-            (two_seconds_ns - 1, false, false),
-            (two_seconds_ns, true, true),
-            (-5, false, false),
-            // A modification time in the future is no recent change; a change time there is a clock that is wrong.
-            (-two_seconds_ns, true, false),
-        ] {
-            for (changed, trusted) in [("mtime", by_mtime), ("ctime", by_ctime)] {
-                let mut file = hashed("/m/a.jpg", b"sea");
-                let time = if changed == "mtime" { &mut file.stat.mtime_ns } else { &mut file.stat.ctime_ns };
-                *time = file.hashed_at_ns - age_ns;
-                database.store(std::slice::from_ref(&file)).unwrap();
-                let found = database.lookup(&file.path, &file.stat).unwrap();
-                assert_eq!(found.is_some(), trusted, "{changed} {age_ns}");
-            }
+    fn of_a_file_that_may_have_changed_unseen_the_tree_alone_is_kept() {
+        let unknown = Clocks { disk_ns: None, wall_ns: 2 * HOUR_NS };
+        for begun in [[at(HOUR_NS + 5); 2], [at(2 * HOUR_NS), unknown], [unknown; 2]] {
+            let (_folder, database) = empty();
+            let file = HashedFile { begun, ..hashed("/m/a.jpg", &vec![1; 2 << 20]) };
+            database.store(std::slice::from_ref(&file)).unwrap();
+            assert_eq!(database.lookup(&file.path, &file.stat), Ok(None), "{begun:?}");
+            let tree = database.outboard(file.content.blake3.unwrap());
+            assert_eq!(tree, Ok(Some(file.outboard)), "a tree proves itself");
         }
     }
 

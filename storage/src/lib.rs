@@ -5,6 +5,7 @@ pub mod cache_folder;
 pub mod catalog;
 pub mod client_database;
 pub mod database;
+mod disk_clock;
 pub mod hashing;
 pub mod ignore_rules;
 pub mod node_database;

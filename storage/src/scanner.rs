@@ -16,6 +16,7 @@ pub use summary::{FOLDERS_NAMED_MAX, ScanSummary};
 pub use tcat_engine::observation::Presence;
 
 use crate::client_database::ClientDatabase;
+use crate::disk_clock::{self, DiskClock};
 use crate::ignore_rules::{IgnoreError, IgnoreRules};
 use crate::platform::Folder;
 use run::Run;
@@ -23,13 +24,14 @@ use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 use tcat_engine::observation::Observation;
 use tcat_engine::paths::{MediaPath, OWN_FOLDER};
 
 /// At most so many observations are handed over at a time.
 pub const BATCH_OBSERVATIONS: usize = 512;
 
+/// Where our own files may be made, inside [`OWN_FOLDER`].
+const OWN_TEMP: &str = "tmp";
 const MARKER: &str = "root.toml";
 const MARKER_BYTES_MAX: u64 = 64 << 10;
 
@@ -93,8 +95,7 @@ pub struct Scanner {
     marker: Vec<u8>,
     database: Arc<ClientDatabase>,
     settings: ScannerSettings,
-    /// Nanoseconds since 1970.
-    clock: fn() -> i64,
+    read_clock: disk_clock::Read,
 }
 
 impl Scanner {
@@ -106,7 +107,7 @@ impl Scanner {
     ) -> Result<Self, ScanError> {
         let root = std::path::absolute(root).map_err(|error| root_gone(root, &error))?;
         let (_, marker) = open_root(&root)?;
-        Ok(Self { root, marker, database, settings, clock: wall_clock_ns })
+        Ok(Self { root, marker, database, settings, read_clock: disk_clock::read })
     }
 
     /// The media folder.
@@ -118,11 +119,12 @@ impl Scanner {
     /// the summary then says of other paths holds for the whole folder.
     pub fn scan_full(&self, cancel: Cancel<'_>, emit: Emit<'_>) -> Result<ScanSummary, ScanError> {
         let (root, rules) = self.begin()?;
+        let clock = self.clock_of(&root);
         for problem in rules.problems() {
             tracing::warn!("{}: {problem}", self.root.display());
         }
         let summary = std::thread::scope(|scope| {
-            let mut run = Run::begin(scope, self, &root, rules, cancel, emit)?;
+            let mut run = Run::begin(scope, self, (&root, &clock), rules, cancel, emit)?;
             run.walk(String::new())?;
             run.finish()
         })?;
@@ -140,9 +142,10 @@ impl Scanner {
         emit: Emit<'_>,
     ) -> Result<ScanSummary, ScanError> {
         let (root, rules) = self.begin()?;
+        let clock = self.clock_of(&root);
         let paths: BTreeSet<&MediaPath> = paths.iter().collect();
         let (summary, absent) = std::thread::scope(|scope| {
-            let mut run = Run::begin(scope, self, &root, rules, cancel, emit)?;
+            let mut run = Run::begin(scope, self, (&root, &clock), rules, cancel, emit)?;
             for path in paths {
                 run.look_at(path)?;
             }
@@ -163,6 +166,11 @@ impl Scanner {
             return Err(self.other_root());
         }
         Ok((root, IgnoreRules::load(&self.root)?))
+    }
+
+    fn clock_of(&self, root: &Folder) -> DiskClock {
+        let temp = root.open_folder(OWN_FOLDER).and_then(|own| own.open_folder(OWN_TEMP));
+        DiskClock::new(temp.ok(), self.read_clock)
     }
 
     /// Whether the folder that was scanned is still the media folder.
@@ -212,9 +220,4 @@ fn root_gone(root: &Path, error: &io::Error) -> ScanError {
         _ => format!("{OWN_FOLDER}/{MARKER}: {error}"),
     };
     ScanError::RootGone { root: root.into(), why }
-}
-
-fn wall_clock_ns() -> i64 {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX)
 }

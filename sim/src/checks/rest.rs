@@ -54,8 +54,24 @@ impl World {
             found(now_ms, &core, &[], format!("at rest {before:?} became {after:?}"))
         });
         self.check_rest(&core);
+        self.check_scans(&core);
         self.check_in_sight(&core);
         self.check_ledgers(&core);
+    }
+
+    /// L3: the scans of a world at rest read no file, and find none busy, whatever the clocks of disks show.
+    fn check_scans(&mut self, core: &[usize]) {
+        let now_ms = self.now_ms();
+        for n in core.iter().copied() {
+            if self.disk_ns(n).is_none() {
+                continue;
+            }
+            let (read, busy) = self.unrest_of_scan(n);
+            self.book.check(Invariant::L3, (read, busy) == (0, 0), || {
+                let text = format!("at rest node {} still reads {read} files, and finds {busy} busy", n + 1);
+                found(now_ms, &[n], &[], text)
+            });
+        }
     }
 
     /// Waits until the whole core rests; whether it does.

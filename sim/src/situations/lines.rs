@@ -2,6 +2,7 @@
 
 use super::Draft;
 use crate::plan::{Deed, Spell, Strike};
+use crate::scanner::DiskClockPlan;
 use crate::world::Weather;
 
 pub(super) fn edits_cross(draft: &mut Draft) {
@@ -127,4 +128,25 @@ pub(super) fn hostage(draft: &mut Draft) {
     }
     draft.deed(at_ms + 30_000, Deed::AnswerBrake { node: 1, accept: false });
     draft.plan.calm_ms = at_ms + 60_000;
+}
+
+pub(super) fn disk_clock(draft: &mut Draft) {
+    draft.nodes(2);
+    let apart_ms = |draft: &mut Draft| {
+        let ms = 10_000 + draft.chance(14_400_000) as i64;
+        if draft.random.permille(500) { ms } else { -ms }
+    };
+    for n in 0..2 {
+        let offset_ms = apart_ms(draft);
+        draft.plan.nodes[n].disk_clock = Some(DiskClockPlan { offset_ms, drift_ppm: 0 });
+        draft.save(0, n, &format!("{n}.jpg"));
+    }
+    let (node, by_ms) = (draft.node(), apart_ms(draft));
+    match draft.chance(3) {
+        0 => draft.strike(5_000, Strike::StepDiskClock { node, by_ms }),
+        1 => draft.strike(5_000, Strike::StepClock { node, by_ms }),
+        _ => {}
+    }
+    let node = draft.node();
+    draft.save(8_000, node, "0.jpg");
 }

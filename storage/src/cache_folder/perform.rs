@@ -5,11 +5,12 @@
 //! when (the machines).
 
 use super::{CacheFolder, FolderError, create_inner, folders_of, in_the_way};
+use crate::disk_clock;
 use crate::hashing::{HashError, hash_in_folder};
 use crate::platform::{FileKind, Folder, Looked};
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tcat_engine::paths::MediaPath;
 use tcat_engine::planted::Sound;
 use tcat_engine::publishing::{Act, Answer, Failure, Machine, Place, Primitive};
@@ -93,7 +94,7 @@ impl CacheFolder {
         if last.kind != FileKind::Regular {
             return Ok(Answer::NoFile);
         }
-        if age(last.stat.mtime_ns).is_some_and(|age| age >= quiet) {
+        if self.age(last.stat.mtime_ns).is_some_and(|age| age >= quiet) {
             return Ok(Answer::Looked(last));
         }
         let start = Instant::now();
@@ -109,6 +110,12 @@ impl CacheFolder {
             }
         }
         Ok(Answer::Looked(last))
+    }
+
+    /// By the clock of the disk; nothing where it cannot be read, or is behind.
+    fn age(&self, mtime_ns: i64) -> Option<Duration> {
+        let age_ns = disk_clock::read(&self.temp).ok()?.checked_sub(mtime_ns)?;
+        u64::try_from(age_ns).ok().map(Duration::from_nanos)
     }
 
     fn make_folders(&self, place: &Place) -> Result<Answer, FolderError> {
@@ -228,11 +235,6 @@ fn shown(place: &Place) -> String {
         Place::Temp(name) => name.clone(),
         Place::Trash(place) => place.path.to_string(),
     }
-}
-
-fn age(mtime_ns: i64) -> Option<Duration> {
-    let modified = UNIX_EPOCH.checked_add(Duration::from_nanos(u64::try_from(mtime_ns).ok()?))?;
-    SystemTime::now().duration_since(modified).ok()
 }
 
 impl From<Failure<FolderError>> for FolderError {

@@ -1,14 +1,16 @@
 //! A few threads that hash files, with bounded queues on both sides.
 
 use super::{Cancel, ScanError};
+use crate::disk_clock::DiskClock;
 use crate::hashing::{HashError, Hashed, hash_in_folder};
 use crate::platform::Folder;
 use std::io;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::Scope;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tcat_engine::paths::MediaPath;
+use tcat_engine::stamps::Clocks;
 
 /// Files that wait on each side of the threads.
 const QUEUE_FILES: usize = 64;
@@ -16,7 +18,10 @@ const QUEUE_FILES: usize = 64;
 /// A file that was hashed, or could not be.
 pub(super) struct Done {
     pub(super) path: MediaPath,
-    pub(super) hashed_at_ns: i64,
+    /// When reading it began.
+    pub(super) begun: Instant,
+    /// What the clocks showed then, as read before it.
+    pub(super) clocks: Clocks,
     pub(super) outcome: Result<Hashed, HashError>,
 }
 
@@ -31,7 +36,7 @@ pub(super) struct Pool {
 pub(super) struct Worker<'a> {
     pub(super) root: &'a Folder,
     pub(super) cancel: Cancel<'a>,
-    pub(super) clock: fn() -> i64,
+    pub(super) clock: &'a DiskClock,
 }
 
 impl Pool {
@@ -88,9 +93,9 @@ impl Worker<'_> {
     fn work(self, queue: &Mutex<Receiver<MediaPath>>, report: &SyncSender<Done>) {
         loop {
             let Ok(Ok(path)) = queue.lock().map(|queue| queue.recv()) else { return };
-            let hashed_at_ns = (self.clock)();
+            let (clocks, begun) = (self.clock.now(), Instant::now());
             let outcome = self.hash(&path);
-            if report.send(Done { path, hashed_at_ns, outcome }).is_err() {
+            if report.send(Done { path, begun, clocks, outcome }).is_err() {
                 return;
             }
         }

@@ -4,6 +4,7 @@ use super::pool::{Done, Pool, Taken, Worker, open_parent};
 use super::summary::{FOLDERS_NAMED_MAX, path_hash};
 use super::{BATCH_OBSERVATIONS, Cancel, Emit, ScanError, ScanSummary, Scanner};
 use crate::client_database::HashedFile;
+use crate::disk_clock::DiskClock;
 use crate::hashing::HashError;
 use crate::ignore_rules::IgnoreRules;
 use crate::platform::{FileKind, Folder, Looked};
@@ -15,15 +16,16 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 use tcat_engine::observation::{FileStat, Observation, Seen};
 use tcat_engine::paths::MediaPath;
+use tcat_engine::planted::Sound;
+use tcat_engine::stamps::{self, Clocks};
 
 /// Hashed files are remembered and handed over at the latest when so many groups of theirs wait, or after so long.
 const PENDING_GROUPS_MAX: usize = 200_000;
 const PENDING_MAX: Duration = Duration::from_millis(250);
-/// How far a file server's clock may be ahead of ours. What is further ahead was written before a clock was set back.
-const CLOCK_AHEAD_NS: i64 = 3_600_000_000_000;
 
 pub(super) struct Run<'a> {
     scanner: &'a Scanner,
+    clock: &'a DiskClock,
     root: &'a Folder,
     cancel: Cancel<'a>,
     emit: Emit<'a>,
@@ -34,7 +36,7 @@ pub(super) struct Run<'a> {
     /// Quiet files that the md5 cache is yet to be asked about.
     unasked: Vec<(MediaPath, PathBuf, FileStat)>,
     /// Hashed files that are yet to be remembered.
-    pending: Vec<(MediaPath, HashedFile)>,
+    pending: Vec<(MediaPath, Instant, HashedFile)>,
     pending_groups: usize,
     pending_since: Instant,
     absent: Vec<Observation>,
@@ -48,7 +50,7 @@ impl<'a> Run<'a> {
     pub(super) fn begin<'scope>(
         scope: &'scope Scope<'scope, '_>,
         scanner: &'a Scanner,
-        root: &'a Folder,
+        (root, clock): (&'a Folder, &'a DiskClock),
         rules: IgnoreRules,
         cancel: Cancel<'a>,
         emit: Emit<'a>,
@@ -56,9 +58,10 @@ impl<'a> Run<'a> {
     where
         'a: 'scope,
     {
-        let worker = Worker { root, cancel, clock: scanner.clock };
+        let worker = Worker { root, cancel, clock };
         Ok(Self {
             scanner,
+            clock,
             root,
             cancel,
             emit,
@@ -187,17 +190,8 @@ impl<'a> Run<'a> {
         if self.unasked.len() >= BATCH_OBSERVATIONS { self.ask() } else { Ok(()) }
     }
 
-    /// By the change time, as it is the system's own: a copy may keep an old modification time, and a camera may have
-    /// set one in the future. By the modification time where there is no other.
     fn changed_just_now(&self, stat: &FileStat) -> bool {
-        let quiet_ns =
-            i64::try_from(self.scanner.settings.quiet_ms.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
-        let (changed, ahead_ns) = match stat.ctime_ns {
-            0 => (stat.mtime_ns, quiet_ns),
-            ctime_ns => (ctime_ns, CLOCK_AHEAD_NS),
-        };
-        let age_ns = (self.scanner.clock)().saturating_sub(changed);
-        quiet_ns > 0 && (-ahead_ns..quiet_ns).contains(&age_ns)
+        stamps::changed_just_now(stat, self.clock.now(), self.scanner.settings.quiet_ms, &Sound)
     }
 
     /// Asks the md5 cache about the files at hand, and has those hashed that it does not know.
@@ -255,7 +249,7 @@ impl<'a> Run<'a> {
         Ok(progress)
     }
 
-    fn hashed(&mut self, Done { path, hashed_at_ns, outcome }: Done) -> Result<(), ScanError> {
+    fn hashed(&mut self, Done { path, begun: began, clocks, outcome }: Done) -> Result<(), ScanError> {
         let hashed = match outcome {
             Ok(hashed) => hashed,
             // Gone or replaced since it was listed: the next look will tell.
@@ -273,7 +267,8 @@ impl<'a> Run<'a> {
         self.pending_groups += hashed.outboard.groups.len();
         let full = self.scanner.root.join(path.as_str());
         let (content, stat, outboard) = (hashed.content, hashed.stat, hashed.outboard);
-        self.pending.push((path, HashedFile { path: full, content, stat, hashed_at_ns, outboard }));
+        let begun = [clocks; 2];
+        self.pending.push((path, began, HashedFile { path: full, content, stat, begun, outboard }));
         Ok(())
     }
 
@@ -281,7 +276,20 @@ impl<'a> Run<'a> {
     /// content that was announced finds its tree.
     fn remember(&mut self) -> Result<(), ScanError> {
         self.pending_groups = 0;
-        let (paths, files): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending).into_iter().unzip();
+        if self.pending.is_empty() {
+            self.hand_over();
+            return Ok(());
+        }
+        // Had the disk's clock been set since the reading before, one of the two is right.
+        let reading = self.clock.reading();
+        let pending = std::mem::take(&mut self.pending).into_iter();
+        let (paths, files): (Vec<_>, Vec<_>) = pending
+            .map(|(path, began, file)| {
+                let [before, _] = file.begun;
+                let after = Clocks { disk_ns: reading.carried_to(began), ..before };
+                (path, HashedFile { begun: [before, after], ..file })
+            })
+            .unzip();
         if let Err(error) = self.scanner.database.store(&files) {
             self.without_cache::<()>(&error);
         }

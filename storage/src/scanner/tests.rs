@@ -5,8 +5,9 @@ use crate::ignore_rules::IGNORE_FILE;
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tcat_engine::observation::Seen;
+use tcat_engine::stamps::Clocks;
 
 /// A media folder with its client database beside it.
 struct World {
@@ -16,9 +17,9 @@ struct World {
 
 const GO_ON: Cancel<'static> = &|| false;
 
-/// A clock by which everything on disk is long quiet.
-fn an_hour_later() -> i64 {
-    wall_clock_ns() + 3_600_000_000_000
+/// A clock of the disk by which everything there is long quiet.
+fn an_hour_later(temp: &Folder) -> io::Result<i64> {
+    disk_clock::read(temp).map(|ns| ns + 3_600_000_000_000)
 }
 
 fn path(text: &str) -> MediaPath {
@@ -26,14 +27,14 @@ fn path(text: &str) -> MediaPath {
 }
 
 impl World {
-    fn new(settings: ScannerSettings, clock: fn() -> i64) -> Self {
+    fn new(settings: ScannerSettings, clock: disk_clock::Read) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("Médias 1");
         fs::create_dir_all(root.join(".tcat/tmp")).unwrap();
         fs::write(root.join(".tcat/root.toml"), b"id = 1").unwrap();
         let database = ClientDatabase::open_or_create(&folder.path().join("client.redb")).unwrap();
         let mut scanner = Scanner::new(&root, Arc::new(database), settings).unwrap();
-        scanner.clock = clock;
+        scanner.read_clock = clock;
         Self { folder, scanner }
     }
 
@@ -148,7 +149,7 @@ fn a_file_that_another_replaced_is_hashed_again() {
 
 #[test]
 fn a_file_changed_within_the_quiet_time_is_busy_and_found_afterwards() {
-    let mut world = World::new(ScannerSettings::default(), wall_clock_ns);
+    let mut world = World::new(ScannerSettings::default(), disk_clock::read);
     world.write("a.jpg", b"fresh");
     // A copy that keeps the old modification time is just as fresh.
     world.write("copy.jpg", b"fresh");
@@ -159,7 +160,7 @@ fn a_file_changed_within_the_quiet_time_is_busy_and_found_afterwards() {
     assert_eq!((summary.busy, summary.files, summary.bytes_hashed), (2, 2, 0));
     assert_eq!(summary.saw(&path("a.jpg")), Presence::Seen);
     assert_eq!(world.paths(&["a.jpg"]).0.get("a.jpg"), Some(&Seen::Busy));
-    world.scanner.clock = an_hour_later;
+    world.scanner.read_clock = an_hour_later;
     assert!(is_file_of(world.full().0.get("a.jpg"), b"fresh"));
 }
 
@@ -177,12 +178,29 @@ fn a_file_from_the_future_is_neither_busy_nor_hashed_for_ever() {
 
 #[cfg(unix)]
 #[test]
-fn a_fresh_file_on_a_server_whose_clock_is_ahead_is_busy_but_not_after_a_clock_was_set_back() {
-    let mut world = World::new(ScannerSettings::default(), || wall_clock_ns() - 5_000_000_000);
+fn what_was_written_before_the_disks_clock_was_set_back_is_hashed_once() {
+    fn an_hour_back(temp: &Folder) -> io::Result<i64> {
+        disk_clock::read(temp).map(|ns| ns - 3_600_000_000_000)
+    }
+    let world = World::new(ScannerSettings::default(), an_hour_back);
     world.write("a.jpg", b"x");
-    assert_eq!(world.full().0.get("a.jpg"), Some(&Seen::Busy));
-    world.scanner.clock = || wall_clock_ns() - 48 * 3_600_000_000_000;
     assert!(is_file_of(world.full().0.get("a.jpg"), b"x"));
+    let (seen, summary) = world.full();
+    assert!(is_file_of(seen.get("a.jpg"), b"x"));
+    assert_eq!(summary.bytes_hashed, 0);
+}
+
+#[test]
+fn where_the_disks_clock_cannot_be_read_files_are_found_and_hashed_anew_each_time() {
+    let world = World::new(ScannerSettings { quiet_ms: 0, ..ScannerSettings::default() }, |_| {
+        Err(io::ErrorKind::StorageFull.into())
+    });
+    world.write("a.jpg", b"x");
+    for _ in 0..2 {
+        let (seen, summary) = world.full();
+        assert!(is_file_of(seen.get("a.jpg"), b"x"));
+        assert_eq!(summary.bytes_hashed, 1);
+    }
 }
 
 /// Does `act` once, when a file is about to be hashed.
@@ -490,7 +508,7 @@ fn digests_of_files_that_are_gone_are_forgotten_in_time() {
         path: world.at(&format!("old/{n}.jpg")),
         content: *content,
         stat: *stat,
-        hashed_at_ns: 0,
+        begun: [Clocks { disk_ns: Some(stat.ctime_ns + 3_600_000_000_000), wall_ns: 0 }; 2],
         outboard: tcat_engine::outboard::Outboard { size: 1, groups: vec![[0; 32]] },
     };
     let database = &world.scanner.database;
