@@ -129,21 +129,11 @@ impl Connection {
     }
 
     async fn proof_or_newcomer(&mut self) -> Result<Proved, ProofError> {
-        // Before anything is said; and again after the proof, since the roster may have been read meanwhile.
+        // Before anything is said; who proves the key is asked about again.
         if self.common.members.admission(&self.client).await == Admission::Retired {
             return Err(ProofError::Retired);
         }
-        let proved = self.prove_the_key().await?;
-        let admission = self.common.members.admission(&self.client).await;
-        match (proved, admission) {
-            (_, Admission::Retired) => Err(ProofError::Retired),
-            (proved, Admission::Member) => Ok(proved),
-            (newcomer @ Proved::Newcomer(_), Admission::Unlisted) => Ok(newcomer),
-            (Proved::Member(_), Admission::Unlisted) => {
-                self.common.members.unlisted(&self.client);
-                Err(ProofError::Unlisted)
-            }
-        }
+        self.prove_the_key().await
     }
 
     async fn prove_the_key(&mut self) -> Result<Proved, ProofError> {
@@ -152,6 +142,7 @@ impl Connection {
             ours: self.common.us,
             theirs: self.client,
             start: self.common.start,
+            members: &*self.common.members,
             proved: &self.ends.proved,
         };
         if self.dialed {

@@ -3,8 +3,8 @@
 //! Always: the key itself is never sent. A proof is a keyed BLAKE3 over the role, both public keys, both starts and
 //! both nonces. Noise has proved the public keys already, so a proof cannot be carried from one connection to
 //! another, nor back to who made it. To a stranger, with no key, a proof is 32 random bytes.
-//! The key alone admits nobody: the roster does, which is the node's, behind [`Members`]. A client that it calls retired
-//! is refused before it is told anything, one that it does not know once the key is proved and nothing else is.
+//! The key alone admits nobody: the roster does, which is the node's, behind [`Members`]. Each end asks it once the other
+//! has proved the key, and before its own last word: who is not in it sees a stream that ends, like any stranger.
 
 use crate::frame::{read_frame, write_frame};
 use crate::random;
@@ -106,7 +106,8 @@ pub(crate) struct Prover<'a> {
     pub ours: ClientId,
     pub theirs: ClientId,
     pub start: u64,
-    /// Set the moment that the peer has proved itself: from then on its other streams are accepted.
+    pub members: &'a dyn Members,
+    /// Set the moment that the peer has proved itself and is admitted: from then on its other streams are accepted.
     pub proved: &'a AtomicBool,
 }
 
@@ -160,7 +161,7 @@ impl Prover<'_> {
         let theirs = Hello::read(hello)?;
         let (clients, hellos) = ([&self.ours, &self.theirs], [&ours, &theirs]);
         self.check(proof, &self.mac(Role::Listener, clients, hellos))?;
-        self.proved.store(true, Ordering::Release);
+        self.let_in().await?;
         write_frame(stream, self.mac(Role::Dialer, clients, hellos).as_bytes()).await?;
         stream.flush().await?;
         match read(stream).await?.as_slice() {
@@ -183,10 +184,25 @@ impl Prover<'_> {
         stream.flush().await?;
         let proof = read(stream).await?;
         self.check(&proof, &self.mac(Role::Dialer, clients, hellos))?;
-        self.proved.store(true, Ordering::Release);
+        self.let_in().await?;
         write_frame(stream, ACCEPTED).await?;
         stream.flush().await?;
         Ok(theirs.start())
+    }
+
+    /// The roster's word on who has proved the key.
+    async fn let_in(&self) -> Result<(), ProofError> {
+        match self.members.admission(&self.theirs).await {
+            Admission::Member => {
+                self.proved.store(true, Ordering::Release);
+                Ok(())
+            }
+            Admission::Retired => Err(ProofError::Retired),
+            Admission::Unlisted => {
+                self.members.unlisted(&self.theirs);
+                Err(ProofError::Unlisted)
+            }
+        }
     }
 
     /// The proof of the side `prover`; both are given in the order dialer, listener.
@@ -227,20 +243,46 @@ mod tests {
     const ONE: ClientId = ClientId([1; 32]);
     const TWO: ClientId = ClientId([2; 32]);
 
+    /// A roster that says the same of everybody.
+    struct Says(Admission);
+
+    #[async_trait]
+    impl Members for Says {
+        async fn admission(&self, _: &ClientId) -> Admission {
+            self.0
+        }
+
+        fn unlisted(&self, _: &ClientId) {}
+    }
+
+    const EVERYBODY: Says = Says(Admission::Member);
+
     /// Both ends' results and whether each let the other in, where each believes the other to be who is named.
     fn meet(
         keys: [[u8; 32]; 2],
         dialer: (ClientId, ClientId),
         listener: (ClientId, ClientId),
     ) -> [(Result<u64, ProofError>, bool); 2] {
+        meet_with(keys, dialer, listener, [&EVERYBODY; 2])
+    }
+
+    /// The same with the roster of each end.
+    fn meet_with(
+        keys: [[u8; 32]; 2],
+        dialer: (ClientId, ClientId),
+        listener: (ClientId, ClientId),
+        rosters: [&Says; 2],
+    ) -> [(Result<u64, ProofError>, bool); 2] {
         let [dialer_key, listener_key] = keys.map(WorkgroupKey::from_bytes);
         let let_in = [AtomicBool::new(false), AtomicBool::new(false)];
         let (mut near, mut far) = pipe();
         let (dialed, listened) = {
             let (ours, theirs) = dialer;
-            let near_side = Prover { key: &dialer_key, ours, theirs, start: 10, proved: &let_in[0] };
+            let (key, members, proved) = (&dialer_key, rosters[0], &let_in[0]);
+            let near_side = Prover { key, ours, theirs, start: 10, members, proved };
             let (ours, theirs) = listener;
-            let far_side = Prover { key: &listener_key, ours, theirs, start: 20, proved: &let_in[1] };
+            let (key, members, proved) = (&listener_key, rosters[1], &let_in[1]);
+            let far_side = Prover { key, ours, theirs, start: 20, members, proved };
             block_on(async {
                 futures::join!(
                     async {
@@ -288,7 +330,8 @@ mod tests {
         let key = WorkgroupKey::from_bytes([7; 32]);
         let proved = AtomicBool::new(false);
         let (mut near, mut far) = pipe();
-        let listener = Prover { key: &key, ours: ONE, theirs: TWO, start: 1, proved: &proved };
+        let (ours, theirs, members) = (ONE, TWO, &EVERYBODY);
+        let listener = Prover { key: &key, ours, theirs, start: 1, members, proved: &proved };
         let mirror = async {
             write_frame(&mut near, &[9; HELLO_BYTES]).await.unwrap();
             let answer = read(&mut near).await.unwrap();
@@ -297,6 +340,27 @@ mod tests {
         let (result, ()) = block_on(async { futures::join!(listener.prove_as_listener(&mut far), mirror) });
         assert!(matches!(result, Err(ProofError::WrongKey)), "{result:?}");
         assert!(!proved.into_inner());
+    }
+
+    #[test]
+    fn whom_either_ends_roster_does_not_admit_sees_a_stream_that_ends() {
+        for admission in [Admission::Retired, Admission::Unlisted] {
+            for refuses in [0, 1] {
+                let mut rosters = [&EVERYBODY; 2];
+                let refusing = Says(admission);
+                rosters[refuses] = &refusing;
+                let mut results = meet_with([[7; 32]; 2], (ONE, TWO), (TWO, ONE), rosters);
+                let (refused, let_in) = &results[refuses];
+                let named = match admission {
+                    Admission::Retired => matches!(refused, Err(ProofError::Retired)),
+                    _ => matches!(refused, Err(ProofError::Unlisted)),
+                };
+                assert!(named && !let_in, "{refused:?}");
+                // The other end cannot tell it from a network that broke.
+                let (other, _) = &mut results[1 - refuses];
+                assert!(matches!(other, Err(ProofError::Ended(_))), "{other:?}");
+            }
+        }
     }
 
     #[test]

@@ -401,7 +401,8 @@ mod tests {
         let closed = poll(swarm);
         let mut stream = ends.opener.open(MEMBERSHIP).await.unwrap();
         let key = WorkgroupKey::from_bytes(KEY);
-        let prover = Prover { key: &key, ours, theirs: member.client, start: 1, proved: &ends.proved };
+        let (theirs, members, proved) = (member.client, &Everybody, &*ends.proved);
+        let prover = Prover { key: &key, ours, theirs, start: 1, members, proved };
         prover.prove_as_dialer(&mut stream).await.unwrap();
         let mut control = ends.opener.open(CONTROL).await.unwrap();
         control.write_all(&[1]).await.unwrap();

@@ -337,6 +337,28 @@ async fn who_is_not_listed_is_refused_until_the_roster_has_it() {
 }
 
 #[tokio::test]
+async fn whom_the_roster_does_not_admit_sees_no_connection_whoever_dials_and_chooses() {
+    let (first, second) = identities();
+    for (inside, outside) in [(&first, &second), (&second, &first)] {
+        for (is_retired, outside_dials) in [(true, true), (true, false), (false, true), (false, false)] {
+            let setup = Setup { identity: Some(inside.clone()), ..Setup::default() };
+            let list = if is_retired { &setup.roster.retired } else { &setup.roster.unlisted };
+            list.lock().unwrap().push(outside.client_id());
+            let mut member = Node::start(setup).await;
+            let mut outcast =
+                Node::start(Setup { identity: Some(outside.clone()), ..Setup::default() }).await;
+            match outside_dials {
+                true => outcast.handle.add_address(member.client, member.address),
+                false => member.handle.add_address(outcast.client, outcast.address),
+            }
+            let wait = Duration::from_millis(1500);
+            let (inner, outer) = tokio::join!(member.events_within(wait), outcast.events_within(wait));
+            assert_eq!((inner, outer), (vec![], vec![]), "retired: {is_retired}, dials: {outside_dials}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn who_has_no_key_does_not_make_a_member_read_its_roster() {
     let stranger = Identity::generate().unwrap();
     let setup = Setup::default();
