@@ -10,6 +10,7 @@ use crate::clock::{Stamp, VersionVector};
 use crate::codec::{self, CodecError};
 use crate::heads::{Head, WholeVector};
 use crate::ids::ClientId;
+use crate::roster::RosterDigest;
 use bincode::de::Decoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
@@ -46,12 +47,14 @@ pub struct Heartbeat {
     pub whole: WholeVector,
     /// Whom the sender hears without a relay. Appended to the body.
     pub hears: Vec<ClientId>,
+    /// The roster as the sender read it last; none if it never did. Appended to the body after the others.
+    pub roster: Option<RosterDigest>,
 }
 
 /// Without what was appended to the body later.
 impl Encode for Heartbeat {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        let Self { start, beat, name, vector, feed, idle, echo, whole: _, hears: _ } = self;
+        let Self { start, beat, name, vector, feed, idle, echo, whole: _, hears: _, roster: _ } = self;
         (start, beat, name, vector, feed, idle, echo).encode(encoder)
     }
 }
@@ -59,8 +62,8 @@ impl Encode for Heartbeat {
 impl<Context> Decode<Context> for Heartbeat {
     fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
         let (start, beat, name, vector, feed, idle, echo) = Decode::decode(decoder)?;
-        let (whole, hears) = Default::default();
-        Ok(Self { start, beat, name, vector, feed, idle, echo, whole, hears })
+        let (whole, hears, roster) = Default::default();
+        Ok(Self { start, beat, name, vector, feed, idle, echo, whole, hears, roster })
     }
 }
 
@@ -196,6 +199,7 @@ impl Message {
                 codec::append(body, &mut frame)?;
                 codec::append(&body.whole, &mut frame)?;
                 codec::append(&body.hears, &mut frame)?;
+                codec::append(&body.roster, &mut frame)?;
             }
             Message::Fetch(body) => codec::append(body, &mut frame)?,
             Message::Page(body) => {
@@ -250,7 +254,11 @@ impl Message {
 fn heartbeat(body: &[u8]) -> Result<Heartbeat, CodecError> {
     let (mut heartbeat, appended): (Heartbeat, _) = codec::decode_prefix(body)?;
     if !appended.is_empty() {
-        (heartbeat.whole, heartbeat.hears) = codec::decode_prefix(appended)?.0;
+        let later;
+        ((heartbeat.whole, heartbeat.hears), later) = codec::decode_prefix(appended)?;
+        if !later.is_empty() {
+            heartbeat.roster = codec::decode_prefix(later)?.0;
+        }
     }
     Ok(heartbeat)
 }
@@ -278,6 +286,30 @@ mod tests {
         assert_eq!(Message::decode(&frame).unwrap(), Some(fetch));
         assert_eq!(Message::decode(&[PROTOCOL_VERSION, 200, 1]).unwrap(), None);
         assert!(Message::decode(&[PROTOCOL_VERSION + 1, 2]).is_err());
+    }
+
+    #[test]
+    fn a_heartbeat_of_an_older_version_says_nothing_of_what_came_later() {
+        let heartbeat = Heartbeat {
+            start: 1,
+            beat: 2,
+            name: "a".into(),
+            vector: VersionVector::default(),
+            feed: FeedPosition::default(),
+            idle: true,
+            echo: None,
+            whole: WholeVector::default(),
+            hears: vec![ClientId([1; 32])],
+            roster: Some(RosterDigest([3; 8])),
+        };
+        let frame = Message::Heartbeat(heartbeat.clone()).encode().unwrap();
+        assert_eq!(Message::decode(&frame).unwrap(), Some(Message::Heartbeat(heartbeat.clone())));
+        let before_rosters = Heartbeat { roster: None, ..heartbeat.clone() };
+        let cut = &frame[..frame.len() - 9];
+        assert_eq!(Message::decode(cut).unwrap(), Some(Message::Heartbeat(before_rosters.clone())));
+        let first = Heartbeat { hears: vec![], ..before_rosters };
+        let cut = &frame[..frame.len() - 9 - 34];
+        assert_eq!(Message::decode(cut).unwrap(), Some(Message::Heartbeat(first)));
     }
 
     #[test]

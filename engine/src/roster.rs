@@ -5,8 +5,10 @@
 //! are here, pure, for every catalog and for the simulator's. Left out: admitting a client (the catalog's).
 
 use crate::clock::Stamp;
+use crate::codec::{self, CodecError};
 use crate::ids::ClientId;
 use bincode::{Decode, Encode};
+use std::collections::BTreeMap;
 
 /// Where a client of the roster stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
@@ -59,6 +61,18 @@ pub struct Visit {
     pub present: bool,
     /// Who was not seen for so long is absent, in milliseconds.
     pub horizon_ms: u64,
+}
+
+/// What a roster's standings of all come to: two members that read the same say the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct RosterDigest(pub [u8; 8]);
+
+impl RosterDigest {
+    /// Of these standings.
+    pub fn of(standings: &BTreeMap<ClientId, Standing>) -> Result<Self, CodecError> {
+        let hash = blake3::derive_key("tcat 1 standing of all", &codec::encode(standings)?);
+        Ok(Self(std::array::from_fn(|i| hash[i])))
+    }
 }
 
 /// What a visit at `now_ms` on the catalog's clock does to the roster. Returns whether anything but times of sight and

@@ -19,7 +19,7 @@ impl World {
                 self.note_everywhere("catalog", || "is restored".into());
             }
             Strike::Clone { twin } => self.clone_in_plan(*twin),
-            Strike::Retire { node, at } => self.retire_in_plan(*node, *at),
+            Strike::Retire { node, at } => self.retire(*node, *at),
             Strike::LaterVersion { node } => self.visit(*node),
             Strike::TakenOver { path, epoch } => {
                 if let Some(item) = self.catalog.row_at(path).map(|row| row.item) {
@@ -47,11 +47,12 @@ impl World {
     }
 
     /// A person at one node retires a member: what that node knows of it is the last that counts.
-    fn retire_in_plan(&mut self, node: usize, at: usize) {
+    pub fn retire(&mut self, node: usize, at: usize) {
         let id = self.id(node);
         let Some(last) = self.engine(at).map(|engine| engine.report().vector.get(&id)) else { return };
         self.catalog.retire(&id, last);
         self.truth.retired.insert(node, last);
+        self.tell(at, Input::RosterChanged);
         self.note(node, "retire", || format!("by node {}, up to {last:?}", at + 1));
     }
 

@@ -3,7 +3,7 @@
 
 use tcat_engine::planted::{Bug, Planted};
 use tcat_engine::ports::Event;
-use tcat_engine::roster::Standing;
+use tcat_engine::roster::{Admission, Standing};
 use tcat_sim::faults::split;
 use tcat_sim::store::SimStore;
 use tcat_sim::verdict::{log, rests, rests_for_good};
@@ -204,6 +204,25 @@ fn what_a_retired_client_writes_after_its_last_dot_counts_nowhere() {
     }
     for bug in [Bug::RetiredAccepted, Bug::RetirementRace] {
         assert!((0..8).any(|seed| late_words_count(seed, Some(bug))), "S11 must catch {}", bug.id());
+    }
+}
+
+#[test]
+fn a_retirement_is_known_to_all_who_hear_each_other_within_two_seconds() {
+    for seed in 0..8 {
+        let mut world = World::new(seed, 8, FAIR);
+        world.save(0, "a.jpg", content(1));
+        rests(&mut world, PATIENCE_MS).unwrap();
+        world.run_for(5_000);
+        let id = world.id(7);
+        world.retire(7, 0);
+        world.run_for(2_000);
+        for n in 0..7 {
+            let admission = world.engine(n).unwrap().admission(&id);
+            assert_eq!(admission, Admission::Retired, "seed {seed}, node {}", n + 1);
+        }
+        world.run_for(60_000);
+        assert!(world.engine(7).unwrap().report().stopped.is_some(), "seed {seed}: it reads of it and stops");
     }
 }
 

@@ -53,3 +53,45 @@ fn a_retired_member_is_refused_from_then_on_and_what_it_saves_later_goes_nowhere
     assert!(ben.file("after.jpg").is_file() && ben.file("before.jpg").is_file(), "its files stay its own");
     anna.stop();
 }
+
+/// The log of a node says that it has lost a member since `before` bytes of it.
+fn has_lost_a_member(node: &Node<'_>, before: usize) -> bool {
+    node.said().get(before..).is_some_and(|since| since.contains("disconnected"))
+}
+
+#[test]
+fn who_is_retired_at_one_node_is_refused_at_all_within_two_seconds() {
+    let laboratory = Laboratory::new();
+    let (mut anna, mut ben) = laboratory.pair();
+    let mut carl = laboratory.node("carl");
+    let mut dora = laboratory.node("dora");
+    carl.join(&anna.invite(), &[&anna, &ben]);
+    carl.start();
+    dora.join(&anna.invite(), &[&anna, &ben, &carl]);
+    dora.start();
+    for node in [&anna, &ben, &carl] {
+        node.meet(&dora);
+    }
+    anna.settle();
+    thread::sleep(Duration::from_secs(3)); // Everybody has read the roster a while ago.
+    let before = [&ben, &carl].map(|node| node.said().len());
+    anna.tcat(&["members", "retire", "dora"]).succeeded();
+    let retired = Instant::now();
+    let refused = |node: &Node<'_>| listed(node).contains(&("dora".into(), "retired".into()));
+    while ![&anna, &ben, &carl].into_iter().all(refused) && retired.elapsed() < Duration::from_secs(2) {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let took = retired.elapsed();
+    println!("known everywhere within {took:?}");
+    assert!(took < Duration::from_secs(2), "{:?}", [&anna, &ben, &carl].map(listed));
+    until("ben and carl have let it go", || {
+        has_lost_a_member(&ben, before[0]) && has_lost_a_member(&carl, before[1])
+    });
+    thread::sleep(Duration::from_secs(3));
+    for node in [&anna, &ben, &carl] {
+        assert!(node.status().peers.iter().all(|peer| peer.name != "dora"), "{:?}", node.status().peers);
+    }
+    for node in [&mut anna, &mut ben, &mut carl] {
+        node.stop();
+    }
+}

@@ -103,6 +103,7 @@ impl<S: Store> Engine<S> {
             peer.fetches.clear();
         }
         self.probe.peer_gone(&client);
+        self.roster.gone(&client);
         self.queue.wake_waiting();
     }
 
@@ -179,6 +180,7 @@ impl<S: Store> Engine<S> {
             self.ask(from, owner, self.known(&owner));
         }
         self.prove_claims(&heartbeat.vector);
+        self.roster.heard(from, heartbeat.roster, now_ms);
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.heartbeat = Some(heartbeat);
         }

@@ -1,5 +1,6 @@
 //! One engine and the ledgers of others: what arrives in any order, from whoever leaves things out or makes them up.
 
+use super::tests::heartbeat_of_other;
 use super::{Config, Engine, KeptEntry};
 use crate::batch::{Batch, Keys, Piece, Record, Signature, leaf_hash};
 use crate::clock::{Incarnation, Label, Stamp};
@@ -266,15 +267,9 @@ fn a_relay_that_leaves_out_a_batch_or_a_record_makes_no_ledger_whole_and_another
         // Another member is whole, says so, and is asked.
         let head = owner.head();
         let heard = Heartbeat {
-            start: 1,
-            beat: 1,
-            name: String::new(),
             vector: [(OWNER, owner.stamp)].into_iter().collect(),
-            feed: Default::default(),
-            idle: true,
-            echo: None,
             whole: crate::heads::WholeVector([(OWNER, head.named())].into_iter().collect()),
-            hears: Vec::new(),
+            ..heartbeat_of_other()
         };
         member.input(Input::Message(OTHER_RELAY, Message::Heartbeat(heard)));
         let page = Page { after: owner.stamp, batches: Vec::new(), ..owner.stream() };
@@ -358,17 +353,7 @@ fn who_forges_a_head_or_a_sign_of_life_is_named_and_dropped_and_not_talked_to_fo
 #[test]
 fn each_sign_of_life_is_passed_on_once_however_often_its_client_started() {
     let mut member = Member::new();
-    let hears_nobody = Heartbeat {
-        start: 3,
-        beat: 1,
-        name: "relay".into(),
-        vector: Default::default(),
-        feed: Default::default(),
-        idle: true,
-        echo: None,
-        whole: Default::default(),
-        hears: Vec::new(),
-    };
+    let hears_nobody = heartbeat_of_other();
     member.input(Input::Message(OTHER_RELAY, Message::Heartbeat(hears_nobody)));
     let life = |start| {
         let (vector, whole) = Default::default();

@@ -4,7 +4,7 @@ use super::*;
 use crate::batch::{Batch, Record, Signature};
 use crate::catalog::{CatalogEpoch, FeedPosition};
 use crate::clock::{Incarnation, Label, VersionVector};
-use crate::engine::tests::{Bench, ME, NoKeys, OTHER};
+use crate::engine::tests::{Bench, ME, NoKeys, OTHER, heartbeat_of_other as heartbeat};
 use crate::heads::{Head, WholeVector};
 use crate::ids::ItemId;
 use crate::ports::{Effect, Event, Input};
@@ -17,20 +17,6 @@ fn stamp(counter: u64) -> Stamp {
 
 fn head(counter: u64, hash: u8) -> Head {
     Head { stamp: stamp(counter), hash: [hash; 32], signature: Signature([0; 64]) }
-}
-
-fn heartbeat() -> Heartbeat {
-    Heartbeat {
-        start: 1,
-        beat: 1,
-        name: "other".into(),
-        vector: VersionVector::default(),
-        feed: FeedPosition::default(),
-        idle: true,
-        echo: None,
-        whole: WholeVector::default(),
-        hears: Vec::new(),
-    }
 }
 
 fn knows(client: ClientId, counter: u64) -> VersionVector {

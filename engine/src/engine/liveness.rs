@@ -139,6 +139,7 @@ impl<S: Store> Engine<S> {
             echo: None,
             whole: self.whole(),
             hears: self.hears(),
+            roster: self.roster.digest(),
         };
         for client in self.connected() {
             let heard = self.peers.get(&client).and_then(|peer| peer.heartbeat.as_ref());

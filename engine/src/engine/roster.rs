@@ -1,7 +1,7 @@
 //! Who belongs to the workgroup, as the catalog's roster says, and what the roster knows of us.
 //!
-//! The roster is visited at each start, then every minute, and at once when somebody unknown turns up. What it
-//! said last is kept, since the catalog may be away. A ledger whose owner is no member is not kept, so invented owners
+//! The roster is visited at each start, then every minute, and at once when somebody unknown turns up or a member has
+//! read another one. What it said last is kept, since the catalog may be away. A ledger whose owner is no member is not kept, so invented owners
 //! take no place. A later stamp of ours in the roster than we know is proof that we were restored.
 
 use super::{Engine, Result, Waiter};
@@ -11,7 +11,7 @@ use crate::ids::ClientId;
 use crate::message::Page;
 use crate::planted::Bug;
 use crate::ports::{Effect, Event, Outcome, Output};
-use crate::roster::{Admission, RosterMember, Standing, Visit};
+use crate::roster::{Admission, RosterDigest, RosterMember, Standing, Visit};
 use crate::store::{Store, Table};
 use crate::transaction::Transaction;
 use std::collections::BTreeMap;
@@ -21,10 +21,16 @@ use std::collections::BTreeMap;
 pub(super) struct Roster {
     /// None until it was read once.
     members: Option<BTreeMap<ClientId, Standing>>,
+    /// Of `members`.
+    digest: Option<RosterDigest>,
+    /// What connected members have read where it is not what we have, and made us look again.
+    others: BTreeMap<ClientId, RosterDigest>,
     due_ms: u64,
     /// When it was last visited.
     visited_ms: u64,
     under_way: bool,
+    /// There is reason to read it again, since the last visit began.
+    hinted: bool,
     /// Whether it was read since this start.
     visited: bool,
     /// We were declared absent: our ledgers have to be proved again before our word counts.
@@ -43,11 +49,38 @@ const BARRED_MS: u64 = 60_000;
 
 impl Roster {
     pub(super) fn load<S: Store>(tx: &Transaction<S>) -> Result<Self> {
-        let members = match tx.get(Table::Meta, META_ROSTER)? {
-            Some(bytes) => Some(codec::decode(&bytes)?),
-            None => None,
+        let mut roster = Self::default();
+        if let Some(bytes) = tx.get(Table::Meta, META_ROSTER)? {
+            roster.keep(codec::decode(&bytes)?)?;
+        }
+        Ok(roster)
+    }
+
+    fn keep(&mut self, members: BTreeMap<ClientId, Standing>) -> Result<()> {
+        self.digest = Some(RosterDigest::of(&members)?);
+        self.members = Some(members);
+        Ok(())
+    }
+
+    /// What it comes to, for other members; none until it was read once.
+    pub(super) fn digest(&self) -> Option<RosterDigest> {
+        self.digest
+    }
+
+    /// A connected member says what it has read. If that is not what we have, one visit finds out whose is newer: theirs
+    /// came from the catalog before, so what we read then is at least as new, and they will hear of it.
+    pub(super) fn heard(&mut self, from: ClientId, digest: Option<RosterDigest>, now_ms: u64) {
+        let Some(theirs) = digest.filter(|_| digest != self.digest) else {
+            return self.gone(&from);
         };
-        Ok(Self { members, ..Self::default() })
+        if self.others.insert(from, theirs) != Some(theirs) {
+            self.hint(now_ms);
+        }
+    }
+
+    /// Forgets what a member said.
+    pub(super) fn gone(&mut self, client: &ClientId) {
+        self.others.remove(client);
     }
 
     pub(super) fn due_ms(&self) -> u64 {
@@ -94,6 +127,7 @@ impl Roster {
 
     /// Reads it again soon.
     pub(super) fn hint(&mut self, now_ms: u64) {
+        self.hinted = true;
         self.due_ms = self.due_ms.min(now_ms.max(self.visited_ms + HINT_MS));
     }
 }
@@ -117,7 +151,7 @@ impl<S: Store> Engine<S> {
         if self.now.mono_ms < self.roster.due_ms() {
             return;
         }
-        (self.roster.under_way, self.roster.visited_ms) = (true, self.now.mono_ms);
+        (self.roster.under_way, self.roster.visited_ms, self.roster.hinted) = (true, self.now.mono_ms, false);
         if self.roster.resyncing && self.is_in_step() {
             self.roster.resyncing = false;
         }
@@ -141,12 +175,16 @@ impl<S: Store> Engine<S> {
         // Some earlier, some later: not all at once after a power failure.
         let jitter_ms = self.start % (VISIT_MS / 4);
         self.roster.due_ms = self.now.mono_ms + VISIT_MS - jitter_ms;
+        if self.roster.hinted {
+            self.roster.hint(self.now.mono_ms); // Since this visit began.
+        }
         let ours = members.iter().find(|member| member.client == self.config.me).cloned();
         let standings: BTreeMap<_, _> =
             members.iter().map(|member| (member.client, member.standing)).collect();
         if self.roster.members.as_ref() != Some(&standings) {
             self.tx.put(Table::Meta, META_ROSTER.to_vec(), codec::encode(&standings)?);
-            self.roster.members = Some(standings);
+            self.roster.keep(standings)?;
+            self.beat_soon();
             self.leave_out_retired()?;
             self.forgetting.look_again();
             self.queue.wake_waiting();

@@ -397,19 +397,24 @@ fn a_page_that_claims_more_than_it_brings_moves_no_vector() {
     }
 }
 
-fn heartbeat(vector: VersionVector, name: &str) -> Message {
-    let feed = FeedPosition::default();
-    Message::Heartbeat(Heartbeat {
+/// A heartbeat that says nothing.
+pub(super) fn heartbeat_of_other() -> Heartbeat {
+    Heartbeat {
         start: 1,
         beat: 1,
-        name: name.into(),
-        vector,
-        feed,
+        name: "other".into(),
+        vector: VersionVector::default(),
+        feed: FeedPosition::default(),
         idle: true,
         echo: None,
         whole: Default::default(),
         hears: Vec::new(),
-    })
+        roster: None,
+    }
+}
+
+fn heartbeat(vector: VersionVector, name: &str) -> Message {
+    Message::Heartbeat(Heartbeat { vector, name: name.into(), ..heartbeat_of_other() })
 }
 
 #[test]

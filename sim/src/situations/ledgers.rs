@@ -51,7 +51,7 @@ pub(super) fn wiped(draft: &mut Draft) {
 }
 
 /// One who is away all the time keeps everything from being forgotten; another is retired in the moment in which it
-/// writes.
+/// writes, and the node that was asked to dies before it has told anybody.
 pub(super) fn retired_while_writing(draft: &mut Draft) {
     files(draft, 4, 5);
     draft.crash(7_000, 3, 200_000);
@@ -61,6 +61,7 @@ pub(super) fn retired_while_writing(draft: &mut Draft) {
     draft.save(at_ms, 2, "late.jpg");
     let retire_ms = at_ms + draft.chance(20);
     draft.strike(retire_ms, Strike::Retire { node: 2, at: 0 });
+    draft.crash(retire_ms, 0, 8_000);
     draft.plan.calm_ms = at_ms + 100_000;
 }
 
