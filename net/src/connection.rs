@@ -8,15 +8,17 @@
 
 use crate::admission::{Invitations, RateLimit, admit};
 use crate::bulk::ContentSource;
-use crate::membership::{Members, ProofError, Prover, WorkgroupKey};
+use crate::keyring::Keys;
+use crate::membership::{Members, ProofError, Prover};
 use crate::services::Services;
-use crate::session::{Begin, run_session};
+use crate::session::{Begin, BroughtKeys, run_session};
 use crate::streams::{CONTROL, ConnectionEnds, JOIN, MEMBERSHIP, Opener};
 use crate::transport::NetEvent;
 use libp2p::Stream;
 use libp2p::swarm::ConnectionId;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU16;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tcat_engine::ids::ClientId;
@@ -34,7 +36,11 @@ const JOIN_WAIT: Duration = Duration::from_secs(10);
 /// What all connections of one node share.
 pub(crate) struct Common {
     pub us: ClientId,
-    pub key: WorkgroupKey,
+    pub keys: Arc<Keys>,
+    /// Where we listen; 0: nowhere yet.
+    pub port: AtomicU16,
+    /// Who has brought keys lately.
+    pub brought: Mutex<BroughtKeys>,
     /// Random, new at every start of the node.
     pub start: u64,
     pub contents: Arc<dyn ContentSource>,
@@ -58,6 +64,8 @@ pub(crate) enum Report {
     },
     /// It came to nothing; `blamed` if the peer is to blame.
     Failed { id: ConnectionId, client: ClientId, blamed: bool },
+    /// The member says where it listens.
+    Listens { client: ClientId, address: SocketAddr },
     /// The session is over.
     Ended { id: ConnectionId, client: ClientId },
 }
@@ -137,8 +145,9 @@ impl Connection {
     }
 
     async fn prove_the_key(&mut self) -> Result<Proved, ProofError> {
+        let ring = self.common.keys.ring();
         let prover = Prover {
-            key: &self.common.key,
+            ring: &ring,
             ours: self.common.us,
             theirs: self.client,
             start: self.common.start,

@@ -2,13 +2,14 @@
 //!
 //! What is heard are hints, from anybody on the LAN: they say where to dial, and membership is proved there.
 //! Always: the announcement holds a client id and a keyed hash of the workgroup, no names; only announcements of our
-//! own workgroup are passed on, and never our own; nothing here blocks. Interfaces may come, go and change their
+//! own workgroup are passed on, under the newest key or an older one that we know, and never our own; nothing here blocks. Interfaces may come, go and change their
 //! addresses at any time, also before there is any: we then announce and search anew. Everything is bounded, since
 //! strangers may announce at will.
 
 pub use crate::interfaces::{DiscoveryError, choose_interfaces};
 
 use crate::interfaces::{Chosen, Present, choose, present};
+use crate::keyring::Keyring;
 use crate::membership::WorkgroupKey;
 use mdns_sd::{DaemonEvent, IfKind, IfPredicate, ResolvedService, ScopedIp};
 use mdns_sd::{ServiceDaemon, ServiceEvent, ServiceInfo};
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tcat_engine::ids::{ClientId, WorkgroupId, hex};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -74,8 +75,8 @@ pub struct DiscoveryConfig<'a> {
     pub client: ClientId,
     /// Our workgroup.
     pub workgroup: WorkgroupId,
-    /// The key under which the workgroup is hashed.
-    pub workgroup_key: &'a WorkgroupKey,
+    /// The keys under which the workgroup is hashed: the newest for our announcement, all for those of others.
+    pub ring: &'a Keyring,
     /// Where we listen.
     pub port: u16,
     /// Interfaces by name; empty: the rule of [`choose_interfaces`].
@@ -123,7 +124,8 @@ type Found = mdns_sd::Receiver<ServiceEvent>;
 /// A running announcement and search.
 pub struct Discovery {
     daemon: Daemon,
-    fullname: String,
+    fullname: Arc<Mutex<String>>,
+    rings: watch::Sender<Keyring>,
     usable: Usable,
     alone: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
@@ -137,20 +139,25 @@ impl Discovery {
         let present = present()?;
         let Chosen { usable, problem } = choose(config.interfaces, &present);
         let usable: Usable = Arc::new(Mutex::new(usable.into_iter().collect()));
-        let workgroup = workgroup_hash(&config.workgroup, config.workgroup_key);
-        let service = announcement(config, &workgroup).map_err(unavailable)?;
+        let ours = Ours { client: config.client, workgroup: config.workgroup, port: config.port };
+        let hashes = ours.hashes(config.ring);
+        let service = ours.announcement(&hashes).map_err(unavailable)?;
         let (daemon, found) = launch(&service, &usable).map_err(unavailable)?;
         let monitor = daemon.monitor().map_err(unavailable)?;
         let daemon: Daemon = Arc::new(Mutex::new(daemon));
-        let fullname = service.get_fullname().to_owned();
+        let fullname = Arc::new(Mutex::new(service.get_fullname().to_owned()));
+        let (rings, received_rings) = watch::channel(config.ring.clone());
         let (hints, received) = mpsc::channel(HINTS_MAX);
         let alone = Arc::new(AtomicBool::new(true));
-        let listener = Listener { us: config.client, workgroup, names: BTreeMap::new(), hints };
+        let listener = Listener { us: config.client, hashes, names: BTreeMap::new(), hints };
         let now = Instant::now();
         let mut searcher = Searcher {
             listener,
+            ours,
             daemon: daemon.clone(),
             service,
+            fullname: fullname.clone(),
+            rings: received_rings,
             named: config.interfaces.to_vec(),
             usable: usable.clone(),
             alone: alone.clone(),
@@ -163,7 +170,7 @@ impl Discovery {
         searcher.say(problem);
         let watching = watch_daemon(monitor, usable.clone());
         let tasks = vec![tokio::spawn(searcher.run(found)), tokio::spawn(watching)];
-        Ok((Self { daemon, fullname, usable, alone, tasks }, received))
+        Ok((Self { daemon, fullname, rings, usable, alone, tasks }, received))
     }
 
     /// On which interfaces, now.
@@ -176,10 +183,16 @@ impl Discovery {
         self.alone.store(alone, Ordering::Relaxed);
     }
 
+    /// Announces us under the newest of these keys, and listens for all of them.
+    pub fn set_keys(&self, ring: Keyring) {
+        self.rings.send_replace(ring);
+    }
+
     /// Takes the announcement back, so that others need not wait for it to run out, and stops.
     pub async fn shutdown(self) {
         let daemon = at_work(&self.daemon);
-        if let Ok(unregistered) = daemon.unregister(&self.fullname) {
+        let fullname = self.fullname.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        if let Ok(unregistered) = daemon.unregister(&fullname) {
             let _ = tokio::time::timeout(GOODBYE_WAIT, unregistered.recv_async()).await;
         }
         if let Ok(stopped) = daemon.shutdown() {
@@ -202,13 +215,29 @@ fn workgroup_hash(workgroup: &WorkgroupId, key: &WorkgroupKey) -> String {
     hash.as_bytes().first_chunk::<16>().map_or_else(String::new, |bytes| hex(bytes))
 }
 
-fn announcement(config: &DiscoveryConfig<'_>, workgroup: &str) -> mdns_sd::Result<ServiceInfo> {
-    // One client may be in several workgroups.
-    let instance = format!("{}-{}", config.client.short(), workgroup.get(..8).unwrap_or_default());
-    let host = format!("tcat-{}.local.", config.client.short());
-    let client = config.client.to_string();
-    let text = [("v", VERSION), ("id", client.as_str()), ("wg", workgroup)];
-    Ok(ServiceInfo::new(SERVICE, &instance, &host, (), config.port, &text[..])?.enable_addr_auto())
+/// What our announcements are made of, beside the keys.
+struct Ours {
+    client: ClientId,
+    workgroup: WorkgroupId,
+    port: u16,
+}
+
+impl Ours {
+    /// The workgroup under each key, the newest first.
+    fn hashes(&self, ring: &Keyring) -> Vec<String> {
+        ring.newest_first().map(|key| workgroup_hash(&self.workgroup, &key.key)).collect()
+    }
+
+    /// Under the newest key.
+    fn announcement(&self, hashes: &[String]) -> mdns_sd::Result<ServiceInfo> {
+        let workgroup = hashes.first().map_or("", String::as_str);
+        // One client may be in several workgroups.
+        let instance = format!("{}-{}", self.client.short(), workgroup.get(..8).unwrap_or_default());
+        let host = format!("tcat-{}.local.", self.client.short());
+        let client = self.client.to_string();
+        let text = [("v", VERSION), ("id", client.as_str()), ("wg", workgroup)];
+        Ok(ServiceInfo::new(SERVICE, &instance, &host, (), self.port, &text[..])?.enable_addr_auto())
+    }
 }
 
 /// The daemon opens its sockets in a thread of its own and only tells whether it could.
@@ -239,8 +268,12 @@ async fn watch_daemon(monitor: mdns_sd::Receiver<DaemonEvent>, usable: Usable) {
 /// Follows the interfaces, and asks again from time to time.
 struct Searcher {
     listener: Listener,
+    ours: Ours,
     daemon: Daemon,
     service: ServiceInfo,
+    /// The name under which we are announced now.
+    fullname: Arc<Mutex<String>>,
+    rings: watch::Receiver<Keyring>,
     /// Interfaces as configured.
     named: Vec<String>,
     usable: Usable,
@@ -270,6 +303,7 @@ impl Searcher {
                         }
                     }
                 },
+                Ok(()) = self.rings.changed() => self.follow_keys(),
                 _ = looks.tick() => {
                     self.look(Instant::now()).await;
                     if self.is_flooded().await {
@@ -281,6 +315,27 @@ impl Searcher {
                 }
             }
         }
+    }
+
+    /// There are other keys: announces us anew if the newest is another, and takes the old announcement back.
+    fn follow_keys(&mut self) {
+        let hashes = self.ours.hashes(&self.rings.borrow_and_update());
+        self.listener.hashes = hashes;
+        let service = match self.ours.announcement(&self.listener.hashes) {
+            Ok(service) => service,
+            Err(error) => return tracing::warn!("this node cannot be announced under the new key: {error}"),
+        };
+        self.searched_at = self.searched_at.checked_sub(SEARCH_INTERVAL).unwrap_or(self.searched_at);
+        let before = self.service.get_fullname().to_owned();
+        if service.get_fullname() == before {
+            return;
+        }
+        *self.fullname.lock().unwrap_or_else(|e| e.into_inner()) = service.get_fullname().to_owned();
+        self.service = service;
+        let daemon = at_work(&self.daemon);
+        let _ = daemon.unregister(&before); // Its queue is full: that name runs out by itself.
+        self.looks_left = LOOKS_AFTER_CHANGE; // These repeat it.
+        let _ = daemon.register(self.service.clone());
     }
 
     /// Follows the interfaces.
@@ -367,7 +422,8 @@ impl Searcher {
 /// Turns the daemon's events into hints.
 struct Listener {
     us: ClientId,
-    workgroup: String,
+    /// Of our workgroup, under every key that we know.
+    hashes: Vec<String>,
     names: BTreeMap<String, ClientId>,
     hints: mpsc::Sender<Hint>,
 }
@@ -389,7 +445,8 @@ impl Listener {
 
     fn discovered(&mut self, service: &ResolvedService) -> Option<Hint> {
         let client: ClientId = service.get_property_val_str("id")?.parse().ok()?;
-        let ours = service.get_property_val_str("wg") == Some(self.workgroup.as_str());
+        let theirs = service.get_property_val_str("wg")?;
+        let ours = self.hashes.iter().any(|hash| hash == theirs);
         if !ours || client == self.us || service.get_property_val_str("v") != Some(VERSION) {
             return None;
         }
@@ -441,8 +498,9 @@ mod tests {
         assert_ne!(hash, workgroup_hash(&workgroup, &WorkgroupKey::from_bytes([8; 32])));
         assert!(!hash.contains(&hex(&workgroup.0[..4])));
         let client = ClientId([0xab; 32]);
-        let config = DiscoveryConfig { client, workgroup, workgroup_key: &key, port: 4711, interfaces: &[] };
-        let service = announcement(&config, &hash).unwrap();
+        let ours = Ours { client, workgroup, port: 4711 };
+        let service = ours.announcement(&ours.hashes(&Keyring::new(key))).unwrap();
+        assert_eq!(service.get_property_val_str("wg"), Some(&*hash));
         let keys: Vec<_> = service.get_properties().iter().map(|p| p.key().to_owned()).collect();
         assert_eq!(keys, ["v", "id", "wg"]);
         assert!(service.get_fullname().len() - SERVICE.len() < 63);
@@ -456,19 +514,22 @@ mod tests {
         let hash = workgroup_hash(&workgroup, &key);
         let (hints, _received) = mpsc::channel(1);
         let us = ClientId([1; 32]);
-        let mut listener = Listener { us, workgroup: hash.clone(), names: BTreeMap::new(), hints };
+        let older = workgroup_hash(&workgroup, &WorkgroupKey::from_bytes([6; 32]));
+        let hashes = vec![hash.clone(), older.clone()];
+        let mut listener = Listener { us, hashes, names: BTreeMap::new(), hints };
         let mut heard = |client: ClientId, hash: &str| {
-            let config =
-                DiscoveryConfig { client, workgroup, workgroup_key: &key, port: 4711, interfaces: &[] };
             let text = [("v", VERSION), ("id", &client.to_string()), ("wg", hash)];
-            let name = config.client.short();
+            let name = client.short();
             let service =
                 ServiceInfo::new(SERVICE, &name, "h.local.", "10.0.0.1,fe80::1", 4711, &text[..]).unwrap();
             listener.discovered(&service.as_resolved_service())
         };
         let other = ClientId([2; 32]);
-        let addresses = vec!["10.0.0.1:4711".parse().unwrap()];
-        assert_eq!(heard(other, &hash), Some(Hint::Discovered { client: other, addresses }));
+        let addresses: Vec<SocketAddr> = vec!["10.0.0.1:4711".parse().unwrap()];
+        for hash in [&hash, &older] {
+            let addresses = addresses.clone();
+            assert_eq!(heard(other, hash), Some(Hint::Discovered { client: other, addresses }));
+        }
         assert_eq!(heard(us, &hash), None);
         assert_eq!(heard(other, "00"), None);
         let fullname = format!("{}.{SERVICE}", other.short());

@@ -27,8 +27,8 @@ use tcat_engine::ids::ClientId;
 use tokio::task::JoinSet;
 
 const DIAL_RETRY: Duration = Duration::from_millis(500);
-/// What the inviter's answer may be long.
-const ANSWER_MAX_BYTES: usize = 64 << 10;
+/// How long the inviter's answer may be. Each key that it holds names all who were retired before.
+pub const TICKET_MAX_BYTES: usize = 512 << 10;
 /// Addresses that are asked, of all that are found: each of them may try one guess at the words.
 const CANDIDATES_MAX: usize = 64;
 /// So many are asked at a time.
@@ -335,7 +335,7 @@ where
         Err(refusal) => return Ok(Err(refusal)),
     }
     tell(stream, name.as_bytes()).await?;
-    hear(stream, ANSWER_MAX_BYTES).await
+    hear(stream, TICKET_MAX_BYTES).await
 }
 
 async fn tell<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> io::Result<()> {

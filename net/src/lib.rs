@@ -7,7 +7,7 @@
 //!   │ transport: NetHandle and NetEvent over the trait Transport       │
 //!   ├──────────────────────────────────────────────────────────────────┤
 //!   │ swarm: one driver task      connection, session: one task each   │
-//!   │   dialing: when, whom         membership: both prove the key ────┼── strangers end here,
+//!   │   dialing: when, whom         membership: both prove a key ──────┼── strangers end here,
 //!   │   discovery: hints (mDNS)     control streams: messages in order │   or in join, with a code
 //!   │                               bulk_server: groups of a content   │
 //!   ├──────────────────────────────────────────────────────────────────┤
@@ -15,7 +15,7 @@
 //!   └──────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A connection lives so: TCP and noise (who the other is), `/tcat/membership/1` (that both have the workgroup's key),
+//! A connection lives so: TCP and noise (who the other is), `/tcat/membership/1` (that both have a key of the workgroup, and the roster both),
 //! then, on the one connection that the client with the smaller id chooses, `/tcat/control/1` in each direction and a
 //! `/tcat/bulk/1` stream a fetch. Before the proof nothing else is even negotiated, but `/tcat/join/2`, where a
 //! newcomer proves that it knows the words of an [`InviteCode`].
@@ -36,7 +36,9 @@ mod identity;
 mod interfaces;
 mod invite_code;
 mod join;
+mod keyring;
 mod membership;
+mod notices;
 mod pake;
 mod partial;
 mod random;
@@ -56,7 +58,8 @@ pub use bulk::{CONTENT_MAX_BYTES, ContentSource, FetchError, STALL_S, SourceCont
 pub use frame::{FRAME_MAX_BYTES, read_frame, write_frame};
 pub use identity::{Identity, IdentityError, client_of, peer_id_of, verify};
 pub use invite_code::{CodeError, InviteCode, NUMBERS};
-pub use join::{JoinError, JoinRequest, join};
+pub use join::{JoinError, JoinRequest, TICKET_MAX_BYTES, join};
+pub use keyring::{KEYS_MAX, KeyStore, Keyring, KeyringError, Keys};
 pub use membership::{Members, WorkgroupKey};
 pub use services::{SERVICE_STREAMS_MAX, Service, Services};
 pub use transport::{ByteStream, Net, NetConfig, NetError, NetEvent, NetHandle, SendError, Transport};

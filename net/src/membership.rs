@@ -1,12 +1,13 @@
-//! Who belongs to the workgroup: both ends of every connection prove that they have its key, before anything else.
+//! Who belongs to the workgroup: both ends of every connection prove that they have a key of it, before anything else.
 //!
-//! Always: the key itself is never sent. A proof is a keyed BLAKE3 over the role, both public keys, both starts and
-//! both nonces. Noise has proved the public keys already, so a proof cannot be carried from one connection to
-//! another, nor back to who made it. To a stranger, with no key, a proof is 32 random bytes.
-//! The key alone admits nobody: the roster does, which is the node's, behind [`Members`]. Each end asks it once the other
+//! Always: the key itself is never sent here. The dialer hints at the keys that it has, the listener chooses the newest
+//! that both have. A proof is a keyed BLAKE3 over the role, both public keys, both hellos and the choice. Noise has proved the public keys already, so a proof cannot be carried from one connection to
+//! another, nor back to who made it. To a stranger, with no key, hints, choice and proof are random bytes.
+//! A key alone admits nobody: the roster does, which is the node's, behind [`Members`]. Each end asks it once the other
 //! has proved the key, and before its own last word: who is not in it sees a stream that ends, like any stranger.
 
 use crate::frame::{read_frame, write_frame};
+use crate::keyring::{HINT_BYTES, KEYS_MAX, Keyring, hint, hints};
 use crate::random;
 use async_trait::async_trait;
 use futures::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -102,7 +103,7 @@ impl From<io::Error> for ProofError {
 
 /// What both ends must agree on; `start` is a random number of one run of a node.
 pub(crate) struct Prover<'a> {
-    pub key: &'a WorkgroupKey,
+    pub ring: &'a Keyring,
     pub ours: ClientId,
     pub theirs: ClientId,
     pub start: u64,
@@ -111,7 +112,8 @@ pub(crate) struct Prover<'a> {
     pub proved: &'a AtomicBool,
 }
 
-const HELLO_BYTES: usize = 40;
+const NONCE_BYTES: usize = 32;
+const HELLO_BYTES: usize = NONCE_BYTES + 8;
 const MAC_BYTES: usize = 32;
 const ACCEPTED: &[u8] = b"member";
 /// No frame of this exchange is longer.
@@ -123,8 +125,7 @@ struct Hello([u8; HELLO_BYTES]);
 
 impl Hello {
     fn new(start: u64) -> Result<Self, ProofError> {
-        let nonce: [u8; 32] =
-            random::bytes().map_err(|e| ProofError::Ended(io::Error::other(e.to_string())))?;
+        let nonce: [u8; NONCE_BYTES] = random::bytes().map_err(no_random)?;
         let mut bytes = [0; HELLO_BYTES];
         let (front, back) = bytes.split_at_mut(nonce.len());
         front.copy_from_slice(&nonce);
@@ -136,9 +137,27 @@ impl Hello {
         bytes.try_into().map(Self).map_err(|_| ProofError::Malformed)
     }
 
+    fn nonce(&self) -> [u8; NONCE_BYTES] {
+        self.0.first_chunk().copied().unwrap_or_default()
+    }
+
     fn start(&self) -> u64 {
         self.0.last_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
     }
+}
+
+fn no_random(error: impl fmt::Display) -> ProofError {
+    ProofError::Ended(io::Error::other(format!("no random numbers: {error}")))
+}
+
+/// What both proofs of one connection are about.
+struct Matter<'a> {
+    /// Dialer, listener.
+    clients: [ClientId; 2],
+    /// The dialer's hello, with its hints.
+    asked: &'a [u8],
+    /// The listener's hello and choice.
+    answered: &'a [u8],
 }
 
 #[derive(Clone, Copy)]
@@ -148,21 +167,31 @@ enum Role {
 }
 
 impl Prover<'_> {
-    /// The side that dialed: hello ->, <- hello and proof, proof ->, <- accepted. Returns the peer's start.
+    /// The side that dialed: hello and hints ->, <- hello, choice and proof, proof ->, <- accepted. Returns the peer's
+    /// start.
     pub(crate) async fn prove_as_dialer<S>(&self, stream: &mut S) -> Result<u64, ProofError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let ours = Hello::new(self.start)?;
-        write_frame(stream, &ours.0).await?;
+        let hello = Hello::new(self.start)?;
+        let hints = hints(self.ring, &hello.nonce(), &self.ours).map_err(ProofError::Ended)?;
+        let asked = [&hello.0[..], &hints.concat()].concat();
+        write_frame(stream, &asked).await?;
         stream.flush().await?;
         let answer = read(stream).await?;
-        let (hello, proof) = answer.split_at_checked(HELLO_BYTES).ok_or(ProofError::Malformed)?;
-        let theirs = Hello::read(hello)?;
-        let (clients, hellos) = ([&self.ours, &self.theirs], [&ours, &theirs]);
-        self.check(proof, &self.mac(Role::Listener, clients, hellos))?;
+        let (answered, proof) = answer.split_at_checked(HELLO_BYTES + 1).ok_or(ProofError::Malformed)?;
+        let (theirs, choice) = answered.split_at_checked(HELLO_BYTES).ok_or(ProofError::Malformed)?;
+        let theirs = Hello::read(theirs)?;
+        let choice = choice.first().map_or(usize::MAX, |choice| usize::from(*choice));
+        if choice >= KEYS_MAX {
+            return Err(ProofError::Malformed);
+        }
+        // At a place where we have none, the listener cannot have meant one of ours.
+        let key = &self.ring.newest_first().nth(choice).ok_or(ProofError::WrongKey)?.key;
+        let matter = Matter { clients: [self.ours, self.theirs], asked: &asked, answered };
+        check(proof, &mac(key, Role::Listener, &matter))?;
         self.let_in().await?;
-        write_frame(stream, self.mac(Role::Dialer, clients, hellos).as_bytes()).await?;
+        write_frame(stream, mac(key, Role::Dialer, &matter).as_bytes()).await?;
         stream.flush().await?;
         match read(stream).await?.as_slice() {
             ACCEPTED => Ok(theirs.start()),
@@ -175,19 +204,50 @@ impl Prover<'_> {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let theirs = Hello::read(&read(stream).await?)?;
-        let ours = Hello::new(self.start)?;
-        let (clients, hellos) = ([&self.theirs, &self.ours], [&theirs, &ours]);
-        let mut answer = ours.0.to_vec();
-        answer.extend(self.mac(Role::Listener, clients, hellos).as_bytes());
-        write_frame(stream, &answer).await?;
+        let asked = read(stream).await?;
+        let (theirs, hinted) = asked.split_at_checked(HELLO_BYTES).ok_or(ProofError::Malformed)?;
+        let theirs = Hello::read(theirs)?;
+        let (hinted, []) = hinted.as_chunks::<HINT_BYTES>() else { return Err(ProofError::Malformed) };
+        if hinted.len() != KEYS_MAX {
+            return Err(ProofError::Malformed);
+        }
+        let Some((choice, key)) = self.choose(hinted, &theirs) else {
+            return self.answer_to_stranger(stream).await;
+        };
+        let answered = [&Hello::new(self.start)?.0[..], &[choice]].concat();
+        let matter = Matter { clients: [self.theirs, self.ours], asked: &asked, answered: &answered };
+        let proof = mac(key, Role::Listener, &matter);
+        write_frame(stream, &[&answered[..], proof.as_bytes()].concat()).await?;
         stream.flush().await?;
         let proof = read(stream).await?;
-        self.check(&proof, &self.mac(Role::Dialer, clients, hellos))?;
+        check(&proof, &mac(key, Role::Dialer, &matter))?;
         self.let_in().await?;
         write_frame(stream, ACCEPTED).await?;
         stream.flush().await?;
         Ok(theirs.start())
+    }
+
+    /// Our newest key that the dialer hints at, and its place there.
+    fn choose(&self, hinted: &[[u8; HINT_BYTES]], dialer: &Hello) -> Option<(u8, &WorkgroupKey)> {
+        let nonce = dialer.nonce();
+        self.ring.newest_first().find_map(|ours| {
+            let hint = hint(&ours.key, &nonce, &self.theirs);
+            let place = hinted.iter().position(|theirs| *theirs == hint)?;
+            Some((u8::try_from(place).ok()?, &ours.key))
+        })
+    }
+
+    /// Who has none of our keys is answered all the same, so that it does not learn that we have none of its.
+    async fn answer_to_stranger<S>(&self, stream: &mut S) -> Result<u64, ProofError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let [choice, proof @ ..]: [u8; 1 + MAC_BYTES] = random::bytes().map_err(no_random)?;
+        let choice = choice % KEYS_MAX as u8;
+        write_frame(stream, &[&Hello::new(self.start)?.0[..], &[choice], &proof].concat()).await?;
+        stream.flush().await?;
+        let _ = read(stream).await; // Until it has read that, and left.
+        Err(ProofError::WrongKey)
     }
 
     /// The roster's word on who has proved the key.
@@ -204,28 +264,25 @@ impl Prover<'_> {
             }
         }
     }
+}
 
-    /// The proof of the side `prover`; both are given in the order dialer, listener.
-    fn mac(&self, prover: Role, clients: [&ClientId; 2], hellos: [&Hello; 2]) -> blake3::Hash {
-        let mut hasher = blake3::Hasher::new_keyed(&self.key.derive("tcat 1 proof of membership"));
-        hasher.update(match prover {
-            Role::Dialer => b"dialer  ",
-            Role::Listener => b"listener",
-        });
-        for client in clients {
-            hasher.update(&client.0);
-        }
-        for hello in hellos {
-            hasher.update(&hello.0);
-        }
-        hasher.finalize()
+/// The proof of the side `prover`.
+fn mac(key: &WorkgroupKey, prover: Role, matter: &Matter<'_>) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new_keyed(&key.derive("tcat 1 proof of membership"));
+    hasher.update(match prover {
+        Role::Dialer => b"dialer  ",
+        Role::Listener => b"listener",
+    });
+    for client in &matter.clients {
+        hasher.update(&client.0);
     }
+    hasher.update(matter.asked).update(matter.answered).finalize()
+}
 
-    fn check(&self, proof: &[u8], expected: &blake3::Hash) -> Result<(), ProofError> {
-        let proof: [u8; MAC_BYTES] = proof.try_into().map_err(|_| ProofError::Malformed)?;
-        // `Hash` compares in constant time.
-        if blake3::Hash::from_bytes(proof) == *expected { Ok(()) } else { Err(ProofError::WrongKey) }
-    }
+fn check(proof: &[u8], expected: &blake3::Hash) -> Result<(), ProofError> {
+    let proof: [u8; MAC_BYTES] = proof.try_into().map_err(|_| ProofError::Malformed)?;
+    // `Hash` compares in constant time.
+    if blake3::Hash::from_bytes(proof) == *expected { Ok(()) } else { Err(ProofError::WrongKey) }
 }
 
 async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, ProofError> {
@@ -242,6 +299,10 @@ mod tests {
 
     const ONE: ClientId = ClientId([1; 32]);
     const TWO: ClientId = ClientId([2; 32]);
+
+    fn ring(byte: u8) -> Keyring {
+        Keyring::new(WorkgroupKey::from_bytes([byte; 32]))
+    }
 
     /// A roster that says the same of everybody.
     struct Says(Admission);
@@ -263,26 +324,27 @@ mod tests {
         dialer: (ClientId, ClientId),
         listener: (ClientId, ClientId),
     ) -> [(Result<u64, ProofError>, bool); 2] {
-        meet_with(keys, dialer, listener, [&EVERYBODY; 2])
+        let rings = keys.map(|key| Keyring::new(WorkgroupKey::from_bytes(key)));
+        meet_with(&rings, dialer, listener, [&EVERYBODY; 2])
     }
 
     /// The same with the roster of each end.
     fn meet_with(
-        keys: [[u8; 32]; 2],
+        rings: &[Keyring; 2],
         dialer: (ClientId, ClientId),
         listener: (ClientId, ClientId),
         rosters: [&Says; 2],
     ) -> [(Result<u64, ProofError>, bool); 2] {
-        let [dialer_key, listener_key] = keys.map(WorkgroupKey::from_bytes);
+        let [dialer_ring, listener_ring] = rings;
         let let_in = [AtomicBool::new(false), AtomicBool::new(false)];
         let (mut near, mut far) = pipe();
         let (dialed, listened) = {
             let (ours, theirs) = dialer;
-            let (key, members, proved) = (&dialer_key, rosters[0], &let_in[0]);
-            let near_side = Prover { key, ours, theirs, start: 10, members, proved };
+            let (ring, members, proved) = (dialer_ring, rosters[0], &let_in[0]);
+            let near_side = Prover { ring, ours, theirs, start: 10, members, proved };
             let (ours, theirs) = listener;
-            let (key, members, proved) = (&listener_key, rosters[1], &let_in[1]);
-            let far_side = Prover { key, ours, theirs, start: 20, members, proved };
+            let (ring, members, proved) = (listener_ring, rosters[1], &let_in[1]);
+            let far_side = Prover { ring, ours, theirs, start: 20, members, proved };
             block_on(async {
                 futures::join!(
                     async {
@@ -327,19 +389,54 @@ mod tests {
 
     #[test]
     fn a_listeners_own_proof_sent_back_to_it_is_refused() {
-        let key = WorkgroupKey::from_bytes([7; 32]);
+        let ring = ring(7);
         let proved = AtomicBool::new(false);
         let (mut near, mut far) = pipe();
         let (ours, theirs, members) = (ONE, TWO, &EVERYBODY);
-        let listener = Prover { key: &key, ours, theirs, start: 1, members, proved: &proved };
+        let listener = Prover { ring: &ring, ours, theirs, start: 1, members, proved: &proved };
         let mirror = async {
-            write_frame(&mut near, &[9; HELLO_BYTES]).await.unwrap();
+            let hello = Hello([9; HELLO_BYTES]);
+            let hints = hints(&ring, &hello.nonce(), &TWO).unwrap();
+            write_frame(&mut near, &[&hello.0[..], &hints.concat()].concat()).await.unwrap();
             let answer = read(&mut near).await.unwrap();
-            write_frame(&mut near, &answer[HELLO_BYTES..]).await.unwrap();
+            write_frame(&mut near, &answer[HELLO_BYTES + 1..]).await.unwrap();
         };
         let (result, ()) = block_on(async { futures::join!(listener.prove_as_listener(&mut far), mirror) });
         assert!(matches!(result, Err(ProofError::WrongKey)), "{result:?}");
         assert!(!proved.into_inner());
+    }
+
+    #[test]
+    fn who_was_away_while_keys_were_made_proves_with_one_that_it_knows() {
+        let old = ring(7);
+        let keys = crate::keyring::Keys::new(old.clone(), Box::new(Nowhere));
+        for n in 0..3 {
+            assert!(keys.rotate(&[ClientId([n + 10; 32])]).unwrap());
+        }
+        for rings in [[old.clone(), keys.ring()], [keys.ring(), old.clone()]] {
+            let [dialed, listened] = meet_with(&rings, (ONE, TWO), (TWO, ONE), [&EVERYBODY; 2]);
+            assert!(
+                matches!((&dialed, &listened), ((Ok(20), true), (Ok(10), true))),
+                "{dialed:?} {listened:?}"
+            );
+        }
+        for n in 3..9 {
+            assert!(keys.rotate(&[ClientId([n + 10; 32])]).unwrap());
+        }
+        // The first one is not known any more.
+        let [dialed, listened] = meet_with(&[old, keys.ring()], (ONE, TWO), (TWO, ONE), [&EVERYBODY; 2]);
+        assert!(
+            matches!((&dialed, &listened), ((Err(_), false), (Err(_), false))),
+            "{dialed:?} {listened:?}"
+        );
+    }
+
+    struct Nowhere;
+
+    impl crate::keyring::KeyStore for Nowhere {
+        fn save(&self, _: &Keyring) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     #[test]
@@ -349,7 +446,7 @@ mod tests {
                 let mut rosters = [&EVERYBODY; 2];
                 let refusing = Says(admission);
                 rosters[refuses] = &refusing;
-                let mut results = meet_with([[7; 32]; 2], (ONE, TWO), (TWO, ONE), rosters);
+                let mut results = meet_with(&[ring(7), ring(7)], (ONE, TWO), (TWO, ONE), rosters);
                 let (refused, let_in) = &results[refuses];
                 let named = match admission {
                     Admission::Retired => matches!(refused, Err(ProofError::Retired)),

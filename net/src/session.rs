@@ -6,16 +6,20 @@
 use crate::bulk_server::{STREAMS_PER_PEER, refuse, serve};
 use crate::connection::{Common, Connection, Report};
 use crate::frame::{FRAME_MAX_BYTES, read_frame, write_frame};
+use crate::keyring::Keyring;
+use crate::notices::Notice;
 use crate::services::{Service, Serving};
 use crate::streams::{BULK, CONTROL, ConnectionEnds, Opener};
 use crate::transport::NetEvent;
 use futures::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
 use libp2p::Stream;
 use libp2p::swarm::ConnectionId;
+use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tcat_engine::ids::ClientId;
 use tokio::sync::{Notify, OwnedMutexGuard, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -30,6 +34,24 @@ const BULK_ANSWERS_MAX: usize = 4 * BULK_REQUESTS_MAX;
 const BUFFER_BYTES: usize = 64 << 10;
 /// The first byte of a control stream. Sent at once, since an opened stream shows only with its first byte.
 const CONTROL_HELLO: u8 = 1;
+
+/// A member may bring new keys so often: each time is a write to the disk, and is told to all.
+const BROUGHT_MAX: u32 = 8;
+const BROUGHT_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often members have brought new keys lately.
+#[derive(Default)]
+pub(crate) struct BroughtKeys(BTreeMap<ClientId, (Instant, u32)>);
+
+impl BroughtKeys {
+    /// Notes one more time; false if it is too often.
+    fn note(&mut self, client: ClientId, now: Instant) -> bool {
+        self.0.retain(|_, (since, _)| now.duration_since(*since) < BROUGHT_WITHIN);
+        let (_, count) = self.0.entry(client).or_insert((now, 0));
+        *count += 1;
+        *count <= BROUGHT_MAX
+    }
+}
 
 /// What a session needs to begin.
 pub(crate) struct Begin {
@@ -91,7 +113,7 @@ impl Session {
 /// Messages both ways and contents out, until any of it fails or the connection ends. `control` is the peer's control
 /// stream, if it has come already.
 pub(crate) async fn run_session(mut connection: Connection, begin: Begin, control: Option<Stream>) {
-    let (id, client, events) = (connection.id, connection.client, connection.common.events.clone());
+    let (id, client, common) = (connection.id, connection.client, connection.common.clone());
     let Begin { turn, queue, session } = begin;
     let _turn: OwnedMutexGuard<()> = tokio::select! {
         turn = turn.lock_owned() => turn,
@@ -104,8 +126,16 @@ pub(crate) async fn run_session(mut connection: Connection, begin: Begin, contro
         hand_over(&mut to_reader, stream);
     }
     let mut announced = false;
+    let reader = Reader {
+        client,
+        // Where we dialed it we know already.
+        address: connection.address.filter(|_| !connection.dialed),
+        common: common.clone(),
+        reports: connection.reports.clone(),
+    };
     let why = tokio::select! {
-        why = read_messages(client, reader_stream, &events, &mut announced) => why,
+        why = reader.read_messages(reader_stream, &mut announced) => why,
+        why = tell_notices(client, &session, &common) => why,
         why = write_messages(&session, queue) => why,
         why = accept_streams(client, &mut connection.ends, &connection.common, to_reader) => why,
         () = session.over.notified() => "we ended it".to_owned(),
@@ -113,37 +143,113 @@ pub(crate) async fn run_session(mut connection: Connection, begin: Begin, contro
     tracing::debug!(%client, %why, "a session is over");
     connection.report(Report::Ended { id, client }).await;
     if announced {
-        let _ = events.send(NetEvent::Disconnected(client)).await;
+        let _ = common.events.send(NetEvent::Disconnected(client)).await;
     }
 }
 
-/// Announces the peer, then passes its messages on; waits for the node, and so slows down the peer, when it must.
-async fn read_messages(
-    from: ClientId,
-    stream: oneshot::Receiver<Stream>,
-    events: &mpsc::Sender<NetEvent>,
-    announced: &mut bool,
-) -> String {
-    const NODE_GONE: &str = "the node listens no more";
-    if events.send(NetEvent::Connected(from)).await.is_err() {
-        return NODE_GONE.into();
-    }
-    *announced = true;
-    let Ok(stream) = stream.await else { return "it opened no control stream".into() };
-    let mut reader = BufReader::with_capacity(BUFFER_BYTES, stream);
-    let mut hello = [0];
-    if let Err(error) = reader.read_exact(&mut hello).await {
-        return error.to_string();
-    }
-    loop {
-        match read_frame(&mut reader, FRAME_MAX_BYTES).await {
-            Ok(Some(bytes)) => {
-                if events.send(NetEvent::Message { from, bytes }).await.is_err() {
-                    return NODE_GONE.into();
+/// Hears one member.
+struct Reader {
+    client: ClientId,
+    /// Where it has dialed us from.
+    address: Option<SocketAddr>,
+    common: Arc<Common>,
+    reports: mpsc::Sender<Report>,
+}
+
+impl Reader {
+    /// Announces the peer, then passes its messages on; waits for the node, and so slows down the peer, when it must.
+    async fn read_messages(&self, stream: oneshot::Receiver<Stream>, announced: &mut bool) -> String {
+        const NODE_GONE: &str = "the node listens no more";
+        let (from, events) = (self.client, &self.common.events);
+        if events.send(NetEvent::Connected(from)).await.is_err() {
+            return NODE_GONE.into();
+        }
+        *announced = true;
+        let Ok(stream) = stream.await else { return "it opened no control stream".into() };
+        let mut reader = BufReader::with_capacity(BUFFER_BYTES, stream);
+        let mut hello = [0];
+        if let Err(error) = reader.read_exact(&mut hello).await {
+            return error.to_string();
+        }
+        loop {
+            let bytes = match read_frame(&mut reader, FRAME_MAX_BYTES).await {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return "it closed its control stream".into(),
+                Err(error) => return error.to_string(),
+            };
+            match Notice::decode(&bytes) {
+                None => {
+                    if events.send(NetEvent::Message { from, bytes }).await.is_err() {
+                        return NODE_GONE.into();
+                    }
+                }
+                Some(Ok(Notice::Listens(port))) => self.listens(port).await,
+                Some(Ok(Notice::Keys(ring))) => {
+                    if let Err(why) = self.take_over(ring).await {
+                        tracing::warn!(client = %from, "disconnected the member {from:?}: {why}");
+                        return why;
+                    }
+                }
+                Some(Err(why)) => {
+                    tracing::warn!(client = %from, "disconnected the member {from:?}: it sent {why}");
+                    return why.to_string();
                 }
             }
-            Ok(None) => return "it closed its control stream".into(),
-            Err(error) => return error.to_string(),
+        }
+    }
+
+    async fn listens(&self, port: u16) {
+        let Some(mut address) = self.address.filter(|_| port != 0) else { return };
+        address.set_port(port);
+        let _ = self.reports.send(Report::Listens { client: self.client, address }).await;
+    }
+
+    /// The error is what the member did that it may not.
+    async fn take_over(&self, ring: Keyring) -> Result<(), String> {
+        if self.common.keys.ring().knows(&ring) {
+            return Ok(());
+        }
+        let may = {
+            let mut brought = self.common.brought.lock().unwrap_or_else(|e| e.into_inner());
+            brought.note(self.client, Instant::now())
+        };
+        if !may {
+            return Err("it brings new keys of the workgroup again and again".into());
+        }
+        let keys = self.common.keys.clone();
+        match tokio::task::spawn_blocking(move || keys.merge(&ring)).await {
+            Ok(Ok(true)) => tracing::info!(client = %self.client, "took over new keys of the workgroup"),
+            Ok(Ok(false)) | Err(_) => {}
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => return Err(error.to_string()),
+            Ok(Err(error)) => tracing::error!(
+                "new keys of the workgroup cannot be kept: {error}; make room on the disk of the home; they come again with the next connection"
+            ),
+        }
+        Ok(())
+    }
+}
+
+/// Tells the member where we listen, and of our keys what it may know, whenever that changes.
+async fn tell_notices(client: ClientId, session: &Session, common: &Common) -> String {
+    const OVERFLOWED: &str = "it takes its messages too slowly";
+    let mut changes = common.keys.changes();
+    if !session.send(Notice::Listens(common.port.load(Ordering::Relaxed)).encode().into()) {
+        return OVERFLOWED.into();
+    }
+    let mut told = None;
+    loop {
+        changes.borrow_and_update();
+        let may_know = common.keys.ring().told_to(&client);
+        if may_know != told {
+            told = may_know;
+            if let Some(ring) = &told
+                && !session.send(Notice::Keys(ring.clone()).encode().into())
+            {
+                return OVERFLOWED.into();
+            }
+        }
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await; // The node is ending.
         }
     }
 }

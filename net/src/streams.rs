@@ -287,6 +287,7 @@ mod tests {
     use crate::bulk::{ContentSource, SourceContent};
     use crate::frame::write_frame;
     use crate::identity::{Identity, peer_id_of};
+    use crate::keyring::{KeyStore, Keyring, Keys};
     use crate::membership::{Members, Prover, WorkgroupKey};
     use crate::swarm::{Behaviour, build_swarm};
     use crate::transport::{Net, NetConfig, NetEvent, NetHandle};
@@ -299,7 +300,6 @@ mod tests {
     use tcat_engine::roster::Admission;
     use tokio::time::timeout;
 
-    const KEY: [u8; 32] = [7; 32];
     const WAIT: Duration = Duration::from_secs(20);
 
     /// Must never be asked.
@@ -312,6 +312,18 @@ mod tests {
     }
 
     struct Everybody;
+
+    fn ring() -> Keyring {
+        Keyring::new(WorkgroupKey::from_bytes([7; 32]))
+    }
+
+    struct Nowhere;
+
+    impl KeyStore for Nowhere {
+        fn save(&self, _: &Keyring) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
 
     #[async_trait::async_trait]
     impl Members for Everybody {
@@ -335,7 +347,7 @@ mod tests {
         let config = NetConfig {
             identity,
             workgroup: WorkgroupId([3; 16]),
-            workgroup_key: WorkgroupKey::from_bytes(KEY),
+            keys: Keys::new(ring(), Box::new(Nowhere)),
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             interfaces: vec![],
             static_peers: vec![],
@@ -400,9 +412,9 @@ mod tests {
         let (swarm, ends, ours) = intruder(member).await;
         let closed = poll(swarm);
         let mut stream = ends.opener.open(MEMBERSHIP).await.unwrap();
-        let key = WorkgroupKey::from_bytes(KEY);
+        let ring = ring();
         let (theirs, members, proved) = (member.client, &Everybody, &*ends.proved);
-        let prover = Prover { key: &key, ours, theirs, start: 1, members, proved };
+        let prover = Prover { ring: &ring, ours, theirs, start: 1, members, proved };
         prover.prove_as_dialer(&mut stream).await.unwrap();
         let mut control = ends.opener.open(CONTROL).await.unwrap();
         control.write_all(&[1]).await.unwrap();

@@ -27,6 +27,7 @@ use libp2p::{PeerId, StreamProtocol, ping};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tcat_engine::ids::{ClientId, WorkgroupId};
@@ -150,7 +151,9 @@ pub(crate) fn start(config: NetConfig, events: mpsc::Sender<NetEvent>) -> Result
     let start = random::bytes().map_err(|e| NetError::Setup(format!("no random numbers: {e}")))?;
     let common = Common {
         us: config.identity.client_id(),
-        key: config.workgroup_key,
+        keys: config.keys,
+        port: AtomicU16::new(port.unwrap_or(0)),
+        brought: Mutex::default(),
         start: u64::from_be_bytes(start),
         contents: config.contents,
         invitations: config.invitations,
@@ -209,6 +212,7 @@ struct Driver {
 
 impl Driver {
     async fn run(mut self) {
+        let mut keys = self.common.keys.changes();
         let mut silence = tokio::time::interval(SILENCE_CHECK);
         silence.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let stopped = loop {
@@ -225,6 +229,7 @@ impl Driver {
                 Some(found) = self.lookups.join_next() => self.on_lookup(found),
                 Some(_) = self.tasks.join_next() => {}
                 () = sleep_until(next_dial) => self.dial_due(),
+                Ok(()) = keys.changed() => self.set_keys(),
                 _ = silence.tick() => self.suspect_silent(),
             }
         };
@@ -309,6 +314,7 @@ impl Driver {
         if !is_link_local(&address.ip()) {
             self.shared.listening().push(address);
         }
+        self.common.port.store(address.port(), Ordering::Relaxed);
         self.emit(NetEvent::Listening(address));
         self.start_discovery(address.port());
     }
@@ -319,13 +325,19 @@ impl Driver {
         let config = DiscoveryConfig {
             client: self.common.us,
             workgroup,
-            workgroup_key: &self.common.key,
+            ring: &self.common.keys.ring(),
             port,
             interfaces: &interfaces,
         };
         match Discovery::start(&config) {
             Ok(started) => self.discovery = Some(started),
             Err(error) => self.on_hint(Hint::Impossible(error)),
+        }
+    }
+
+    fn set_keys(&self) {
+        if let Some((discovery, _)) = &self.discovery {
+            discovery.set_keys(self.common.keys.ring());
         }
     }
 
@@ -492,6 +504,7 @@ impl Driver {
                 }
                 self.swarm.close_connection(id);
             }
+            Report::Listens { client, address } => self.learn(client, &[address], false),
             Report::Ended { id, client } => {
                 self.swarm.close_connection(id);
                 self.end_session(client, id);

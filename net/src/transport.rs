@@ -13,7 +13,8 @@ use crate::admission::Invitations;
 use crate::bulk::{self, ContentSource, FetchError};
 use crate::bulk_server::STREAMS_PER_PEER;
 use crate::identity::Identity;
-use crate::membership::{Members, WorkgroupKey};
+use crate::keyring::Keys;
+use crate::membership::Members;
 use crate::services::{Service, Services};
 use crate::swarm;
 use async_trait::async_trait;
@@ -39,8 +40,8 @@ pub struct NetConfig {
     pub identity: Identity,
     /// Of which workgroup. Only a keyed hash of it is ever shown.
     pub workgroup: WorkgroupId,
-    /// What makes us a member.
-    pub workgroup_key: WorkgroupKey,
+    /// What proves us a member, and hides whose we are.
+    pub keys: Arc<Keys>,
     /// Where to listen; port 0 takes a free one. Empty: only dial.
     pub listen: Vec<SocketAddr>,
     /// Interfaces for discovery, by name; empty: the rule of [`crate::discovery::choose_interfaces`].

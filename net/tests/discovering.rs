@@ -4,7 +4,7 @@
 mod common;
 
 use common::hosts::in_a_namespace;
-use common::{Node, OTHER_KEY, Setup};
+use common::{Node, Setup, other_ring};
 use std::time::Duration;
 use tcat_net::NetEvent;
 
@@ -15,7 +15,7 @@ async fn members_find_each_other_and_no_stranger() {
     }
     let setup = || Setup { mdns: true, ..Setup::default() };
     let mut one = Node::start(setup()).await;
-    let mut stranger = Node::start(Setup { key: Some(OTHER_KEY), ..setup() }).await;
+    let mut stranger = Node::start(Setup { ring: Some(other_ring()), ..setup() }).await;
     let mut two = Node::start(setup()).await;
     one.expect(NetEvent::Connected(two.client)).await;
     two.expect(NetEvent::Connected(one.client)).await;

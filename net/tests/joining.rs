@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tcat_engine::ids::ClientId;
 use tcat_net::{
-    Identity, Invitations, InviteCode, JoinError, JoinRequest, NetEvent, Refusal, WorkgroupKey, join,
+    Identity, Invitations, InviteCode, JoinError, JoinRequest, Keyring, NetEvent, Refusal, WorkgroupKey, join,
 };
 
 const GOOD: &str = "417-canyon-velvet-orbit";
@@ -79,7 +79,7 @@ async fn the_right_code_admits_once_and_the_newcomer_becomes_a_member() {
     let key = WorkgroupKey::from_bytes(payload.try_into().unwrap());
     let setup = Setup {
         identity: Some(newcomer.clone()),
-        key: Some(*key.as_bytes()),
+        ring: Some(Keyring::new(key)),
         peers: vec![inviter.address],
         ..Setup::default()
     };

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Node, OTHER_KEY, PATIENCE, Setup, content_of, identities, pair};
+use common::{Node, PATIENCE, Setup, content_of, identities, other_ring, pair};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tcat_net::{FRAME_MAX_BYTES, FetchError, Identity, Net, NetError, NetEvent, SendError};
@@ -59,7 +59,7 @@ async fn a_node_with_another_key_learns_nothing_and_gets_nothing() {
     std::fs::write(&path, &bytes).unwrap();
     member.shelf.offer(&content, &path, outboard);
 
-    let setup = Setup { key: Some(OTHER_KEY), peers: vec![member.address], ..Setup::default() };
+    let setup = Setup { ring: Some(other_ring()), peers: vec![member.address], ..Setup::default() };
     let mut stranger = Node::start(setup).await;
     member.handle.add_address(stranger.client, stranger.address);
     let wait = Duration::from_secs(2);
@@ -365,8 +365,8 @@ async fn who_has_no_key_does_not_make_a_member_read_its_roster() {
     setup.roster.unlisted.lock().unwrap().push(stranger.client_id());
     let roster = setup.roster.clone();
     let mut member = Node::start(setup).await;
-    let (identity, key, peers) = (Some(stranger), Some(OTHER_KEY), vec![member.address]);
-    let _stranger = Node::start(Setup { identity, key, peers, ..Setup::default() }).await;
+    let (identity, ring, peers) = (Some(stranger), Some(other_ring()), vec![member.address]);
+    let _stranger = Node::start(Setup { identity, ring, peers, ..Setup::default() }).await;
     assert_eq!(member.events_within(Duration::from_secs(1)).await, []);
     assert!(roster.asked_for.lock().unwrap().is_empty());
 }

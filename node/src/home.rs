@@ -3,7 +3,7 @@
 //! ```text
 //! config.toml              what a person decides (also marks a finished home)
 //! identity.key  token      secrets, 0600
-//! workgroup-ID.key         secret, 0600: what proves membership
+//! workgroup-ID.key         secret, 0600: the keys that prove membership
 //! client.redb  workgroup-ID.redb
 //! catalog.db  objects/     where this node keeps the catalog itself
 //! control.json  run.lock   while a node runs
@@ -136,7 +136,7 @@ impl Home {
         self.root.join(format!("workgroup-{id}.redb"))
     }
 
-    /// `workgroup-ID.key`: the workgroup's secret.
+    /// `workgroup-ID.key`: the workgroup's keys.
     pub fn workgroup_key_file(&self, id: WorkgroupId) -> PathBuf {
         self.root.join(format!("workgroup-{id}.key"))
     }

@@ -12,7 +12,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 use tcat_engine::ids::{ClientId, hex};
-use tcat_net::{Invitations, InviteCode, NUMBERS, Refusal, peer_id_of};
+use tcat_net::{Invitations, InviteCode, Keys, NUMBERS, Refusal, peer_id_of};
 use tcat_storage::catalog::{Catalog, CatalogError};
 use tokio::runtime::Handle;
 
@@ -48,8 +48,9 @@ struct Invitation {
 
 /// The book of one workgroup. Give it to the network and ask it for codes.
 pub struct InvitationBook {
-    /// What a new member is told, but its name.
+    /// What a new member is told, but its name, and the keys of an earlier time.
     ticket: Ticket,
+    keys: Arc<Keys>,
     roster: Box<dyn Roster>,
     tokio: Handle,
     /// By the number of the code.
@@ -58,8 +59,8 @@ pub struct InvitationBook {
 
 impl InvitationBook {
     /// An empty book. `tokio` runs the questions to the catalog; admitting is called from blocking threads.
-    pub fn new(ticket: Ticket, roster: impl Roster, tokio: Handle) -> Self {
-        Self { ticket, roster: Box::new(roster), tokio, open: Mutex::default() }
+    pub fn new(ticket: Ticket, keys: Arc<Keys>, roster: impl Roster, tokio: Handle) -> Self {
+        Self { ticket, keys, roster: Box::new(roster), tokio, open: Mutex::default() }
     }
 
     /// A new code, and when it expires.
@@ -119,7 +120,8 @@ impl InvitationBook {
             Ok(answer) => answer.map_err(|error| error.to_string())?,
             Err(_) => return Err(format!("the catalog did not answer in {} s", ADMISSION.as_secs())),
         };
-        let ticket = Ticket { client_name, ..self.ticket.clone() };
+        let keys = self.keys.ring().told_to(client).ok_or("it was retired from the workgroup")?;
+        let ticket = Ticket { client_name, keys, ..self.ticket.clone() };
         ticket.encode().map_err(|error| error.to_string())
     }
 }
@@ -183,7 +185,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicBool, Ordering};
     use tcat_engine::ids::WorkgroupId;
-    use tcat_net::{Identity, WorkgroupKey};
+    use tcat_net::{Identity, KeyStore, Keyring, WorkgroupKey};
 
     /// A roster that fails when told to.
     struct Names(Arc<AtomicBool>);
@@ -198,6 +200,14 @@ mod tests {
         }
     }
 
+    struct Nowhere;
+
+    impl KeyStore for Nowhere {
+        fn save(&self, _: &Keyring) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     struct Scene {
         book: InvitationBook,
         failing: Arc<AtomicBool>,
@@ -207,16 +217,18 @@ mod tests {
     fn scene() -> Scene {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let failing = Arc::new(AtomicBool::new(false));
+        let ring = Keyring::new(WorkgroupKey::from_bytes([0xab; 32]));
         let ticket = Ticket {
             workgroup: WorkgroupId([7; 16]),
             name: "films".to_owned(),
-            key: WorkgroupKey::from_bytes([0xab; 32]),
+            keys: ring.clone(),
             catalog: "sqlite:/c".to_owned(),
             objects: "file:/o".to_owned(),
             client_name: String::new(),
         };
         let roster = Names(Arc::clone(&failing));
-        let book = InvitationBook::new(ticket, roster, runtime.handle().clone());
+        let keys = Keys::new(ring, Box::new(Nowhere));
+        let book = InvitationBook::new(ticket, keys, roster, runtime.handle().clone());
         Scene { book, failing, _runtime: runtime }
     }
 

@@ -17,8 +17,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tcat_engine::ids::{ClientId, WorkgroupId, from_hex, hex};
-use tcat_net::{Identity, PeerAddress, WorkgroupKey};
+use tcat_engine::ids::{ClientId, WorkgroupId};
+use tcat_net::{Identity, Keyring, PeerAddress};
 use tcat_storage::cache_folder::{CacheFolder, Marker};
 use tcat_storage::catalog::{self, Catalog, CatalogError};
 use tcat_storage::client_database::ClientDatabase;
@@ -47,8 +47,10 @@ pub struct WorkgroupSettings {
     pub id: WorkgroupId,
     /// Its name.
     pub name: String,
-    /// What proves membership.
-    pub key: WorkgroupKey,
+    /// What proves membership, as it was kept.
+    pub keys: Keyring,
+    /// Where it is kept.
+    pub key_file: PathBuf,
     /// Where members reach this node for it: the first workgroup has `listen` of config.toml, further ones
     /// any free port.
     pub listen: SocketAddr,
@@ -142,7 +144,8 @@ impl WorkgroupSettings {
         Ok(Self {
             id,
             name: group.name.clone(),
-            key: read_key(&home.workgroup_key_file(id))?,
+            keys: read_keys(&home.workgroup_key_file(id))?,
+            key_file: home.workgroup_key_file(id),
             listen,
             media: group.media.clone(),
             catalog_url: group.catalog.clone(),
@@ -230,18 +233,11 @@ pub fn marker(home: &Home, client: ClientId, workgroup: WorkgroupId) -> Marker {
     Marker { workgroup, client, home: home.root().display().to_string() }
 }
 
-/// The text of a workgroup's key file.
-pub fn key_text(key: &WorkgroupKey) -> String {
-    format!("{}\n", hex(key.as_bytes()))
-}
-
-/// Reads a workgroup's key. No error repeats what was read.
-pub fn read_key(path: &Path) -> Result<WorkgroupKey, Failure> {
-    let what = "cannot use the workgroup's key";
+/// Reads a workgroup's keys. No error repeats what was read.
+pub fn read_keys(path: &Path) -> Result<Keyring, Failure> {
+    let what = "cannot use the workgroup's keys";
     let restore = "restore it from a backup, or leave and join the workgroup again";
     let text = fs::read_to_string(path)
         .map_err(|error| Failure::new(what, format!("{}: {error}", path.display()), restore))?;
-    let bytes = from_hex(text.trim());
-    let bytes = bytes.map_err(|_| Failure::new(what, format!("{} holds no key", path.display()), restore))?;
-    Ok(WorkgroupKey::from_bytes(bytes))
+    Keyring::parse(&text).map_err(|why| Failure::new(what, format!("{}: {why}", path.display()), restore))
 }

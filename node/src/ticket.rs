@@ -1,19 +1,17 @@
-//! What a new member is told when it is admitted: the workgroup, its key, and where its catalog and objects
+//! What a new member is told when it is admitted: the workgroup, its keys, and where its catalog and objects
 //! are.
 //!
 //! It travels once, over the encrypted connection to the inviter, to who has redeemed a code. It holds the
-//! workgroup's key, so it has no `Debug` that shows it, and is written nowhere as a whole. URLs carry no
+//! workgroup's keys, so it has no `Debug` that shows it, and is written nowhere as a whole. URLs carry no
 //! credentials.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use tcat_engine::ids::{WorkgroupId, from_hex, hex};
-use tcat_net::WorkgroupKey;
+use tcat_engine::ids::WorkgroupId;
+use tcat_net::{Keyring, TICKET_MAX_BYTES};
 
 /// The layout below.
 const VERSION: u32 = 1;
-/// Far above the longest ticket.
-const BYTES_MAX: usize = 64 << 10;
 
 /// What the inviter answers.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,7 +21,7 @@ pub struct Ticket {
     /// Its name.
     pub name: String,
     /// What proves membership.
-    pub key: WorkgroupKey,
+    pub keys: Keyring,
     /// The catalog's URL.
     pub catalog: String,
     /// The object store's URL.
@@ -48,7 +46,7 @@ struct Written {
     version: u32,
     workgroup: String,
     name: String,
-    key: String,
+    keys: String,
     catalog: String,
     objects: String,
     client_name: String,
@@ -66,7 +64,7 @@ impl Ticket {
             version: VERSION,
             workgroup: self.workgroup.to_string(),
             name: self.name.clone(),
-            key: hex(self.key.as_bytes()),
+            keys: self.keys.text(),
             catalog: self.catalog.clone(),
             objects: self.objects.clone(),
             client_name: self.client_name.clone(),
@@ -77,7 +75,7 @@ impl Ticket {
     /// Reads what [`Ticket::encode`] made. No error repeats what was read.
     pub fn decode(bytes: &[u8]) -> Result<Self, TicketError> {
         let unreadable = |why: &str| TicketError::Unreadable(why.to_owned());
-        if bytes.len() > BYTES_MAX {
+        if bytes.len() > TICKET_MAX_BYTES {
             return Err(unreadable("it is too long"));
         }
         let OnlyVersion { version } =
@@ -90,9 +88,7 @@ impl Ticket {
         Ok(Self {
             workgroup: written.workgroup.parse().map_err(|_| unreadable("its workgroup is no id"))?,
             name: written.name,
-            key: WorkgroupKey::from_bytes(
-                from_hex(&written.key).map_err(|_| unreadable("its key is no key"))?,
-            ),
+            keys: Keyring::parse(&written.keys).map_err(|_| unreadable("its keys are no keys"))?,
             catalog: written.catalog,
             objects: written.objects,
             client_name: written.client_name,
@@ -109,12 +105,13 @@ impl fmt::Debug for Ticket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tcat_net::WorkgroupKey;
 
     fn ticket() -> Ticket {
         Ticket {
             workgroup: WorkgroupId([7; 16]),
             name: "Été".to_owned(),
-            key: WorkgroupKey::from_bytes([0xab; 32]),
+            keys: Keyring::new(WorkgroupKey::from_bytes([0xab; 32])),
             catalog: "sqlite:/srv/catalog.db".to_owned(),
             objects: "file:/srv/objects".to_owned(),
             client_name: "ben".to_owned(),
@@ -128,7 +125,7 @@ mod tests {
         let newer =
             String::from_utf8(bytes.clone()).unwrap().replace("\"version\":1", "\"version\":2,\"x\":1");
         assert_eq!(Ticket::decode(newer.as_bytes()), Err(TicketError::Newer));
-        for damaged in [&bytes[..bytes.len() - 2], b"", b"{\"version\":1}", &[b'x'; BYTES_MAX + 1]] {
+        for damaged in [&bytes[..bytes.len() - 2], b"", b"{\"version\":1}", &[b'x'; TICKET_MAX_BYTES + 1]] {
             assert!(matches!(Ticket::decode(damaged), Err(TicketError::Unreadable(_))));
         }
     }

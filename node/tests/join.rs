@@ -13,7 +13,17 @@ use tcat::ticket::Ticket;
 use tcat_engine::content::Blake3;
 use tcat_engine::ids::ClientId;
 use tcat_engine::roster::Admission;
-use tcat_net::{ContentSource, Members, Net, NetConfig, NetEvent, NetHandle, SourceContent};
+use tcat_net::{
+    ContentSource, KeyStore, Keyring, Keys, Members, Net, NetConfig, NetEvent, NetHandle, SourceContent,
+};
+
+struct Nowhere;
+
+impl KeyStore for Nowhere {
+    fn save(&self, _: &Keyring) -> std::io::Result<()> {
+        Ok(())
+    }
+}
 
 /// An inviter that has nothing to fetch.
 struct NoContents;
@@ -70,11 +80,12 @@ impl Scene {
         let mut ticket = ticket(group);
         change(&mut ticket);
         let tokio = tokio::runtime::Handle::current();
-        let book = Arc::new(InvitationBook::new(ticket, Arc::clone(&stores.catalog), tokio));
+        let keys = Keys::new(group.keys.clone(), Box::new(Nowhere));
+        let book = Arc::new(InvitationBook::new(ticket, keys.clone(), Arc::clone(&stores.catalog), tokio));
         let (net, mut events) = Net::start(NetConfig {
             identity: settings.identity.clone(),
             workgroup: group.id,
-            workgroup_key: group.key.clone(),
+            keys,
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             interfaces: vec!["lo".to_owned()],
             static_peers: Vec::new(),
@@ -125,7 +136,7 @@ fn ticket(group: &WorkgroupSettings) -> Ticket {
     Ticket {
         workgroup: group.id,
         name: group.name.clone(),
-        key: group.key.clone(),
+        keys: group.keys.clone(),
         catalog: group.catalog_url.clone(),
         objects: group.objects_url.clone(),
         client_name: String::new(),
@@ -158,7 +169,7 @@ async fn a_code_makes_a_member_that_knows_all_it_needs_and_the_code_itself_shows
     assert_eq!(scene.roster().await, ["anna", "ben"]);
     let joined = NodeSettings::load(&Home::at(scene.path("b")), &[], None).unwrap();
     let (ours, theirs) = (&scene.settings.workgroups[0], &joined.workgroups[0]);
-    assert_eq!((theirs.id, &theirs.key, &theirs.catalog_url), (ours.id, &ours.key, &ours.catalog_url));
+    assert_eq!((theirs.id, &theirs.keys, &theirs.catalog_url), (ours.id, &ours.keys, &ours.catalog_url));
     assert_eq!(joined.config.peers, [scene.address.to_string()]);
     assert_eq!(joined.config.interfaces, ["lo"]);
     assert!(joined.config.listen.ip().is_loopback());

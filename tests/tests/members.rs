@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 use tcat_tests::{Laboratory, Node};
@@ -92,6 +94,91 @@ fn who_is_retired_at_one_node_is_refused_at_all_within_two_seconds() {
         assert!(node.status().peers.iter().all(|peer| peer.name != "dora"), "{:?}", node.status().peers);
     }
     for node in [&mut anna, &mut ben, &mut carl] {
+        node.stop();
+    }
+}
+
+/// The file with the workgroup's keys.
+fn key_file(node: &Node<'_>) -> PathBuf {
+    let files = fs::read_dir(&node.home).unwrap().map(|entry| entry.unwrap().path());
+    let is_it = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.starts_with("workgroup-") && name.ends_with(".key")
+    };
+    files.into_iter().find(is_it).unwrap()
+}
+
+fn keys(node: &Node<'_>) -> String {
+    fs::read_to_string(key_file(node)).unwrap()
+}
+
+#[test]
+fn a_retirement_makes_a_new_key_that_every_member_gets_and_the_retired_one_does_not() {
+    let laboratory = Laboratory::new();
+    let (mut anna, mut ben) = laboratory.pair();
+    let mut carl = laboratory.node("carl");
+    let mut dora = laboratory.node("dora");
+    carl.join(&anna.invite(), &[&anna, &ben]);
+    carl.start();
+    dora.join(&anna.invite(), &[&anna, &ben, &carl]);
+    dora.start();
+    for node in [&anna, &ben, &carl] {
+        node.meet(&dora);
+    }
+    let first = keys(&anna);
+    assert_eq!([&ben, &carl, &dora].map(keys), [&*first; 3]);
+    ben.stop();
+    anna.tcat(&["members", "retire", "dora"]).succeeded();
+    until("carl has the new key", || keys(&carl) == keys(&anna) && keys(&carl) != first);
+    assert_eq!(keys(&anna).lines().count(), 2);
+    // Who was away proves itself with the old key and gets the new one.
+    ben.start();
+    until("ben has the new key", || keys(&ben) == keys(&anna));
+    for node in [&anna, &carl] {
+        ben.meet(node);
+    }
+    ben.save("back.jpg", b"saved by one who was away");
+    ben.settle();
+    anna.settle();
+    assert!(anna.file("back.jpg").is_file());
+    // A newcomer gets all of them, from whoever invites it.
+    let mut eve = laboratory.node("eve");
+    eve.join(&carl.invite(), &[&anna, &ben, &carl]);
+    assert_eq!(keys(&eve), keys(&anna));
+    eve.start();
+    for node in [&anna, &ben, &carl] {
+        eve.meet(node);
+    }
+    assert_eq!(keys(&dora), first);
+    assert!(dora.status().peers.iter().all(|peer| !peer.alive), "{:?}", dora.status().peers);
+    for node in [&mut anna, &mut ben, &mut carl, &mut eve] {
+        node.stop();
+    }
+}
+
+#[test]
+fn a_key_that_a_crash_prevented_is_made_later_by_somebody() {
+    let laboratory = Laboratory::new();
+    let (mut anna, mut ben) = laboratory.pair();
+    let mut carl = laboratory.node("carl");
+    carl.join(&anna.invite(), &[&anna, &ben]);
+    carl.start();
+    anna.meet(&carl);
+    let before = keys(&anna);
+    anna.tcat(&["members", "retire", "carl"]).succeeded();
+    until("there is a new key", || keys(&ben) == keys(&anna) && keys(&anna) != before);
+    // As if the node had died between the catalog's answer and the writing of its ring.
+    for node in [&mut anna, &mut ben] {
+        node.kill();
+        fs::write(key_file(node), &before).unwrap();
+        node.start();
+    }
+    until("somebody makes one", || keys(&anna) != before && keys(&ben) == keys(&anna));
+    assert_eq!(keys(&anna).lines().count(), 2, "once");
+    thread::sleep(Duration::from_secs(6));
+    assert_eq!(keys(&anna).lines().count(), 2, "and no more");
+    assert_eq!(keys(&carl), before);
+    for node in [&mut anna, &mut ben] {
         node.stop();
     }
 }

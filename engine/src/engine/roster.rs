@@ -147,6 +147,11 @@ impl<S: Store> Engine<S> {
         self.roster.standing(client)
     }
 
+    /// All that the roster calls retired, as it was read last.
+    pub fn retired(&self) -> Vec<ClientId> {
+        self.roster.retired().collect()
+    }
+
     pub(super) fn visit_roster_if_due(&mut self) {
         if self.now.mono_ms < self.roster.due_ms() {
             return;

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tcat_net::{Identity, Net, NetEvent};
+use tcat_net::{Identity, Keyring, Net, NetEvent, WorkgroupKey};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::ChildStdout;
@@ -250,11 +250,12 @@ async fn be_a_peer(arguments: &str) -> ! {
         identity.save(path).unwrap();
         identity
     });
-    let key = Some([words.next().unwrap().parse().unwrap(); 32]);
+    let key = WorkgroupKey::from_bytes([words.next().unwrap().parse().unwrap(); 32]);
+    let ring = Some(Keyring::new(key));
     let listen = SocketAddr::from(([0, 0, 0, 0], words.next().unwrap().parse().unwrap()));
     let mdns = words.next() == Some("true");
     say(format!("I am {}", identity.client_id()));
-    let setup = Setup { identity: Some(identity), key, mdns, listen: Some(listen), ..Setup::default() };
+    let setup = Setup { identity: Some(identity), ring, mdns, listen: Some(listen), ..Setup::default() };
     let mut config = config(setup, Default::default());
     config.static_peers = words.map(|peer| peer.parse().unwrap()).collect();
     let (handle, mut events) = Net::start(config).await.unwrap();

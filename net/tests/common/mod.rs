@@ -14,8 +14,8 @@ use tcat_engine::ids::{ClientId, WorkgroupId};
 use tcat_engine::outboard::{Outboard, OutboardBuilder};
 use tcat_engine::roster::Admission;
 use tcat_net::{
-    ContentSource, Identity, Invitations, Members, Net, NetConfig, NetEvent, NetHandle, PeerAddress,
-    Services, SourceContent, WorkgroupKey,
+    ContentSource, Identity, Invitations, KeyStore, Keyring, Keys, Members, Net, NetConfig, NetEvent,
+    NetHandle, PeerAddress, Services, SourceContent, WorkgroupKey,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -83,18 +83,38 @@ pub fn some_bytes(length: usize) -> Vec<u8> {
     (0..length).map(|i| (i.wrapping_mul(2_654_435_761) >> 9) as u8).collect()
 }
 
+/// The ring of a workgroup in which nobody was retired yet.
+pub fn ring() -> Keyring {
+    Keyring::new(WorkgroupKey::from_bytes(KEY))
+}
+
+/// Of another workgroup.
+pub fn other_ring() -> Keyring {
+    Keyring::new(WorkgroupKey::from_bytes(OTHER_KEY))
+}
+
+/// Keeps no keys over a restart.
+pub struct Nowhere;
+
+impl KeyStore for Nowhere {
+    fn save(&self, _: &Keyring) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 pub struct Node {
     pub handle: NetHandle,
     pub events: mpsc::Receiver<NetEvent>,
     pub address: SocketAddr,
     pub client: ClientId,
     pub shelf: Arc<Shelf>,
+    pub keys: Arc<Keys>,
 }
 
 #[derive(Default)]
 pub struct Setup {
     pub identity: Option<Identity>,
-    pub key: Option<[u8; 32]>,
+    pub ring: Option<Keyring>,
     pub peers: Vec<SocketAddr>,
     pub invitations: Option<Arc<dyn Invitations>>,
     pub roster: Arc<Roster>,
@@ -108,7 +128,7 @@ pub fn config(setup: Setup, shelf: Arc<Shelf>) -> NetConfig {
     NetConfig {
         identity: setup.identity.unwrap_or_else(|| Identity::generate().unwrap()),
         workgroup: WorkgroupId([3; 16]),
-        workgroup_key: WorkgroupKey::from_bytes(setup.key.unwrap_or(KEY)),
+        keys: Keys::new(setup.ring.unwrap_or_else(ring), Box::new(Nowhere)),
         listen: vec![setup.listen.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap())],
         interfaces: setup.interfaces,
         static_peers: setup.peers.into_iter().map(PeerAddress::from).collect(),
@@ -124,13 +144,13 @@ impl Node {
     pub async fn start(setup: Setup) -> Self {
         let shelf = Arc::new(Shelf::default());
         let config = config(setup, shelf.clone());
-        let client = config.identity.client_id();
+        let (client, keys) = (config.identity.client_id(), config.keys.clone());
         let (handle, mut events) = Net::start(config).await.unwrap();
         let address = match timeout(PATIENCE, events.recv()).await.unwrap() {
             Some(NetEvent::Listening(address)) => address,
             other => panic!("{other:?}"),
         };
-        Self { handle, events, address, client, shelf }
+        Self { handle, events, address, client, shelf, keys }
     }
 
     pub async fn event(&mut self) -> NetEvent {

@@ -7,7 +7,7 @@ use crate::output::{self, Failure};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use tcat_engine::ids::{ClientId, WorkgroupId};
-use tcat_net::WorkgroupKey;
+use tcat_net::{Keyring, WorkgroupKey};
 use tcat_storage::catalog::{self, Catalog, CatalogError, NewWorkgroup, SqliteCatalog};
 use tcat_storage::objects::Objects;
 
@@ -71,7 +71,7 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Failure> {
         WorkgroupKey::generate().map_err(|error| Failure::new(WHAT, error, "look at the system's log"))?;
     let client = setup.client();
     let first = First { name: &member, interfaces: &context.global.interface, peers: &[] };
-    setup.finish(&group, &key, &first)?;
+    setup.finish(&group, &Keyring::new(key), &first)?;
     tell(context, &group, &member, client)
 }
 

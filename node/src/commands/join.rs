@@ -76,7 +76,7 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let first = First { name: &member, interfaces: &context.global.interface, peers: &args.peer };
     let client = setup.client().to_string();
     let further = setup.existing.is_some();
-    setup.finish(&group, &ticket.key, &first)?;
+    setup.finish(&group, &ticket.keys, &first)?;
     let joined = Joined {
         home: context.home.root().display().to_string(),
         client,

@@ -9,14 +9,14 @@ use super::undo::Undo;
 use crate::config::{self, Config, FirstSettings, WorkgroupConfig};
 use crate::home::{Home, RunLock, write_secret};
 use crate::output::Failure;
-use crate::settings::{key_text, marker};
+use crate::settings::marker;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use tcat_api::files::LOCK_FILE;
 use tcat_engine::ids::{ClientId, WorkgroupId};
 use tcat_engine::paths::OWN_FOLDER;
 use tcat_net::discovery::{DiscoveryError, choose_interfaces};
-use tcat_net::{Identity, WorkgroupKey};
+use tcat_net::{Identity, Keyring};
 use tcat_storage::cache_folder::CacheFolder;
 use tcat_storage::node_database::NodeDatabase;
 
@@ -97,7 +97,7 @@ impl Setup {
     pub fn finish(
         mut self,
         group: &WorkgroupConfig,
-        key: &WorkgroupKey,
+        keys: &Keyring,
         first: &First<'_>,
     ) -> Result<(), Failure> {
         let id = group.workgroup_id().map_err(Failure::of)?;
@@ -118,7 +118,7 @@ impl Setup {
         Config::parse(&path, &text).map_err(|error| error.failing())?;
         let key_file = self.home.workgroup_key_file(id);
         self.undo.watch_file(&key_file);
-        write_secret(&key_file, key_text(key).as_bytes()).map_err(|error| error.failing(self.what))?;
+        write_secret(&key_file, keys.text().as_bytes()).map_err(|error| error.failing(self.what))?;
         self.home.token().map_err(|error| error.failing(self.what))?;
         write_secret(&path, text.as_bytes()).map_err(|error| error.failing(self.what))?;
         self.undo.keep();

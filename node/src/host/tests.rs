@@ -23,8 +23,8 @@ use tcat_engine::ids::{ClientId, ItemId, ObjectId, WorkgroupId};
 use tcat_engine::paths::MediaPath;
 use tcat_engine::roster::Admission;
 use tcat_net::{
-    ContentSource, Identity, Members, Net, NetConfig, NetEvent, NetHandle, PeerAddress, Service, Services,
-    SourceContent, WorkgroupKey,
+    ContentSource, Identity, KeyStore, Keyring, Keys, Members, Net, NetConfig, NetEvent, NetHandle,
+    PeerAddress, Service, Services, SourceContent, WorkgroupKey,
 };
 use tcat_storage::catalog::{Catalog, CatalogError, Intended, NewWorkgroup, SqliteCatalog};
 use tcat_storage::objects::{ObjectError, Objects};
@@ -78,6 +78,14 @@ struct Scene {
     objects: Objects,
 }
 
+struct Nowhere;
+
+impl KeyStore for Nowhere {
+    fn save(&self, _: &Keyring) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 async fn start(
     identity: Identity,
     peers: &[std::net::SocketAddr],
@@ -89,7 +97,7 @@ async fn start(
     let config = NetConfig {
         identity,
         workgroup: GROUP,
-        workgroup_key: WorkgroupKey::from_bytes([7; 32]),
+        keys: Keys::new(Keyring::new(WorkgroupKey::from_bytes([7; 32])), Box::new(Nowhere)),
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         interfaces: vec!["lo".to_owned()],
         static_peers: peers.iter().copied().map(PeerAddress::from).collect(),

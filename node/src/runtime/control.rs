@@ -3,6 +3,7 @@
 use super::driver::{EngineHandle, Stopped};
 use super::effects::Effects;
 use super::events::Events;
+use super::keys;
 use super::scanning::Finished;
 use super::serving::Serving;
 use crate::control::{Control, ControlError};
@@ -44,6 +45,7 @@ pub(super) struct GroupControl {
     pub(super) scans: watch::Receiver<Option<Finished>>,
     pub(super) catalog: Arc<dyn Catalog>,
     pub(super) book: Arc<InvitationBook>,
+    pub(super) keys: Arc<tcat_net::Keys>,
 }
 
 fn stopping(_: Stopped) -> ControlError {
@@ -393,6 +395,10 @@ impl Control for GroupControl {
         let last =
             self.engine.ask(move |engine| engine.report().vector.get(&client)).await.map_err(stopping)?;
         self.catalog.retire(client, last).await.map_err(catalog_failed)?;
+        // Before anybody else: it is told to all that are connected, and not to who is retired.
+        let mut retired = self.engine.ask(|engine| engine.retired()).await.map_err(stopping)?;
+        retired.push(client);
+        keys::rotate(&self.keys, retired).await;
         tracing::info!(
             client = client.short(),
             "retired {:?}; what it wrote up to {last:?} counts",

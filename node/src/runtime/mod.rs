@@ -9,6 +9,7 @@ mod door;
 mod driver;
 mod effects;
 mod events;
+mod keys;
 mod scanning;
 mod serving;
 
@@ -28,18 +29,19 @@ use driver::{Driver, EngineHandle, Outside};
 use effects::Effects;
 use events::Events;
 use futures::future::select_all;
+use keys::KeyFile;
 use scanning::{ScanRequests, Scanning};
 use serving::Serving;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tcat_engine::batch::{Keys, Signature};
+use tcat_engine::batch::Signature;
 use tcat_engine::claims::Lease;
 use tcat_engine::engine::{BrakeLimits, Config as EngineConfig};
 use tcat_engine::ids::ClientId;
 use tcat_engine::message::Message;
 use tcat_engine::observation::FileStat;
 use tcat_engine::ports::Input;
-use tcat_net::{Identity, Net, NetConfig, NetEvent, NetHandle};
+use tcat_net::{Identity, Keys, Net, NetConfig, NetEvent, NetHandle};
 use tcat_storage::cache_folder::{CacheFolder, FolderError, KeptFromTrash, Recovered};
 use tcat_storage::catalog::Catalog;
 use tcat_storage::client_database::ClientDatabase;
@@ -136,10 +138,12 @@ impl Group {
         let serving =
             Arc::new(Serving::new(engine.clone(), Arc::clone(&folder), Arc::clone(&client_database)));
         let admitting = Admitting { catalog: Arc::clone(&catalog), engine: engine.clone() };
-        let book = Arc::new(InvitationBook::new(ticket(group), admitting, Handle::current()));
+        let keys = Keys::new(group.keys.clone(), Box::new(KeyFile(group.key_file.clone())));
+        let book =
+            Arc::new(InvitationBook::new(ticket(group), Arc::clone(&keys), admitting, Handle::current()));
         let services = HostServices { finding: Arc::clone(&finding), keeping: Arc::clone(&keeping) };
         let (net, net_events) =
-            start_net(settings, group, &serving, Door(engine.clone()), &book, services).await?;
+            start_net(settings, group, &keys, &serving, Door(engine.clone()), &book, services).await?;
         finding.connect(net.clone(), Arc::new(Door(engine.clone())));
         let scanning = Scanning::start(
             engine.clone(),
@@ -172,12 +176,13 @@ impl Group {
         let mut config = engine_config(settings, folder.root().display().to_string());
         config.old_root = old_root;
         let (failed, failure) = oneshot::channel();
-        let keys = Box::new(NodeKeys(settings.identity.clone()));
-        let driver = Driver::spawn(database, config, keys, engine.clone(), commands, outside, failed)?;
+        let signing = Box::new(NodeKeys(settings.identity.clone()));
+        let driver = Driver::spawn(database, config, signing, engine.clone(), commands, outside, failed)?;
         let mut helpers = tokio::task::JoinSet::new();
         helpers.spawn(hear(net_events, engine.clone(), Arc::clone(&finding)));
         helpers.spawn(host_claims(Arc::clone(&finding), keeping.clone(), Arc::clone(&catalog)));
         helpers.spawn(keep_house(Arc::clone(&folder), objects.clone(), keeping, settings.config.trash));
+        helpers.spawn(keys::tend(Arc::clone(&keys), me, engine.clone(), net.clone()));
         let quiet_ms = settings.config.scan.quiet_ms;
         helpers.spawn(watch_trash(Arc::clone(&folder), engine.clone(), quiet_ms, recovered));
         let control = Arc::new(GroupControl {
@@ -191,6 +196,7 @@ impl Group {
             scans: scanning.finished(),
             catalog: Arc::clone(&catalog),
             book,
+            keys,
         });
         Ok(Self {
             id: group.id.to_string(),
@@ -262,7 +268,7 @@ fn ticket(group: &WorkgroupSettings) -> Ticket {
     Ticket {
         workgroup: group.id,
         name: group.name.clone(),
-        key: group.key.clone(),
+        keys: group.keys.clone(),
         catalog: group.catalog_for_members().to_owned(),
         objects: group.objects_for_members().to_owned(),
         client_name: String::new(),
@@ -272,6 +278,7 @@ fn ticket(group: &WorkgroupSettings) -> Ticket {
 async fn start_net(
     settings: &NodeSettings,
     group: &WorkgroupSettings,
+    keys: &Arc<Keys>,
     serving: &Arc<Serving>,
     door: Door,
     book: &Arc<InvitationBook>,
@@ -280,7 +287,7 @@ async fn start_net(
     let config = NetConfig {
         identity: settings.identity.clone(),
         workgroup: group.id,
-        workgroup_key: group.key.clone(),
+        keys: Arc::clone(keys),
         listen: vec![group.listen],
         interfaces: settings.config.interfaces.clone(),
         static_peers: settings.peers.clone(),
@@ -433,7 +440,7 @@ fn tidy_folder(folder: &CacheFolder, trash: crate::config::Trash) -> Result<(), 
 /// Our key, and everybody's.
 struct NodeKeys(Identity);
 
-impl Keys for NodeKeys {
+impl tcat_engine::batch::Keys for NodeKeys {
     fn sign(&self, bytes: &[u8]) -> Signature {
         Signature(self.0.sign(bytes))
     }
