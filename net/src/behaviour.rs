@@ -20,7 +20,8 @@ use std::time::Duration;
 const CONNECTIONS_MAX: u32 = 2 * SESSIONS_MAX as u32;
 const CONNECTIONS_IN_MAX: u32 = 3 * SESSIONS_MAX as u32 / 2;
 const CONNECTIONS_PER_PEER_MAX: u32 = 4;
-const PENDING_IN_MAX: u32 = 32;
+/// Far more than may come from one address (see `streams`).
+const PENDING_IN_MAX: u32 = 64;
 /// All members at once, and some that are unknown.
 const PENDING_OUT_MAX: u32 = 3 * SESSIONS_MAX as u32 / 2;
 /// Addresses of one client that are tried at once: all that are kept, since those that do not answer take long.

@@ -37,6 +37,8 @@ mod interfaces;
 mod invite_code;
 mod join;
 mod keyring;
+#[cfg(test)]
+mod limits_tests;
 mod membership;
 mod notices;
 mod pake;
@@ -50,6 +52,8 @@ mod swarm;
 mod tcp;
 #[cfg(test)]
 mod test_pipe;
+#[cfg(test)]
+mod transcript_tests;
 mod transport;
 
 pub use address::{AddressError, PeerAddress};

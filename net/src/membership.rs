@@ -9,6 +9,7 @@
 use crate::frame::{read_frame, write_frame};
 use crate::keyring::{HINT_BYTES, KEYS_MAX, Keyring, hint, hints};
 use crate::random;
+use crate::streams::was_refused;
 use async_trait::async_trait;
 use futures::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use std::fmt;
@@ -77,6 +78,10 @@ pub(crate) enum ProofError {
     Unlisted,
     #[error("it has another workgroup key, or none")]
     WrongKey,
+    #[error(
+        "it does not speak version 1 of tcat's protocol (/tcat/membership/1); run the same version on both machines"
+    )]
+    OtherVersion,
     #[error("it does not speak tcat's protocol")]
     Malformed,
     #[error("it proved nothing in {0} s")]
@@ -95,6 +100,7 @@ impl ProofError {
 impl From<io::Error> for ProofError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
+            _ if was_refused(&error) => Self::OtherVersion,
             io::ErrorKind::InvalidData => Self::Malformed,
             _ => Self::Ended(error),
         }

@@ -41,6 +41,14 @@ impl Pake {
     ) -> (Self, Vec<u8>) {
         let password = Password::new(code.encode());
         let (newcomer, inviter) = (Identity::new(&newcomer.0), Identity::new(&inviter.0));
+        #[cfg(test)]
+        if let Some(byte) = crate::random::fixed::now() {
+            let (state, message) = match role {
+                Role::Newcomer => Spake2::start_a_with_rng(&password, &newcomer, &inviter, Fixed(byte)),
+                Role::Inviter => Spake2::start_b_with_rng(&password, &newcomer, &inviter, Fixed(byte)),
+            };
+            return (Self { state }, message);
+        }
         let (state, message) = match role {
             Role::Newcomer => Spake2::start_a(&password, &newcomer, &inviter),
             Role::Inviter => Spake2::start_b(&password, &newcomer, &inviter),
@@ -63,6 +71,33 @@ impl Pake {
 pub(crate) fn confirms(received: &[u8], expected: &blake3::Hash) -> bool {
     let received: Result<[u8; CONFIRMATION_BYTES], _> = received.try_into();
     received.is_ok_and(|bytes| blake3::Hash::from_bytes(bytes) == *expected)
+}
+
+/// The same byte each time.
+#[cfg(test)]
+struct Fixed(u8);
+
+#[cfg(test)]
+impl rand_core::CryptoRng for Fixed {}
+
+#[cfg(test)]
+impl rand_core::RngCore for Fixed {
+    fn next_u32(&mut self) -> u32 {
+        u32::from_le_bytes([self.0; 4])
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        u64::from_le_bytes([self.0; 8])
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        bytes.fill(self.0);
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), rand_core::Error> {
+        bytes.fill(self.0);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

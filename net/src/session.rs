@@ -11,7 +11,7 @@ use crate::notices::Notice;
 use crate::services::{Service, Serving};
 use crate::streams::{BULK, CONTROL, ConnectionEnds, Opener};
 use crate::transport::NetEvent;
-use futures::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
+use futures::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
 use libp2p::Stream;
 use libp2p::swarm::ConnectionId;
 use std::collections::BTreeMap;
@@ -255,29 +255,41 @@ async fn tell_notices(client: ClientId, session: &Session, common: &Common) -> S
 }
 
 /// Opens our control stream, which tells the other end that this connection is chosen, and writes what is queued.
-async fn write_messages(session: &Session, mut queue: mpsc::Receiver<Arc<[u8]>>) -> String {
+async fn write_messages(session: &Session, queue: mpsc::Receiver<Arc<[u8]>>) -> String {
     let writing = async {
         let stream = session.opener.open(CONTROL).await?;
-        let mut writer = BufWriter::with_capacity(BUFFER_BYTES, stream);
-        writer.write_all(&[CONTROL_HELLO]).await?;
-        writer.flush().await?;
-        while let Some(mut bytes) = queue.recv().await {
-            loop {
-                write_frame(&mut writer, &bytes).await?;
-                session.queued_bytes.fetch_sub(bytes.len(), Ordering::AcqRel);
-                match queue.try_recv() {
-                    Ok(next) => bytes = next,
-                    Err(_) => break,
-                }
-            }
-            writer.flush().await?;
-        }
-        Ok::<(), io::Error>(())
+        let written = |length| {
+            session.queued_bytes.fetch_sub(length, Ordering::AcqRel);
+        };
+        write_control(stream, queue, written).await
     };
     match writing.await {
         Ok(()) => "we ended it".into(),
         Err(error) => error.to_string(),
     }
+}
+
+/// Writes a control stream until the queue ends; `written` is told the length of each frame.
+pub(crate) async fn write_control<S: AsyncWrite + Unpin>(
+    stream: S,
+    mut queue: mpsc::Receiver<Arc<[u8]>>,
+    written: impl Fn(usize),
+) -> io::Result<()> {
+    let mut writer = BufWriter::with_capacity(BUFFER_BYTES, stream);
+    writer.write_all(&[CONTROL_HELLO]).await?;
+    writer.flush().await?;
+    while let Some(mut bytes) = queue.recv().await {
+        loop {
+            write_frame(&mut writer, &bytes).await?;
+            written(bytes.len());
+            match queue.try_recv() {
+                Ok(next) => bytes = next,
+                Err(_) => break,
+            }
+        }
+        writer.flush().await?;
+    }
+    Ok(())
 }
 
 /// Gives the reader its stream; false if it has one already.

@@ -4,10 +4,11 @@
 //! order holds within one stream, so here both ends always know which connection they speak on.
 //! Always: before the peer has proved membership, only the protocols of [`BEFORE_PROOF`] are negotiated at all.
 
+use crate::address::socket_address;
 use crate::random;
 use libp2p::PeerId;
 use libp2p::core::transport::PortUse;
-use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
+use libp2p::core::upgrade::{InboundUpgrade, NegotiationError, OutboundUpgrade, UpgradeInfo};
 use libp2p::core::{Endpoint, Multiaddr};
 use libp2p::swarm::derive_prelude::FromSwarm;
 use libp2p::swarm::handler::{
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -50,6 +52,9 @@ const INBOUND_WAITING_MAX: usize = 64;
 const UNPROVED_WAITING_MAX: usize = 2;
 /// Streams that we want to open and the handler has not asked for yet.
 const OPEN_REQUESTS_MAX: usize = 32;
+/// Connections that come from one address and on which nobody has proved anything yet; more are refused. Each is gone
+/// within seconds, and several nodes may share an address.
+const UNPROVED_PER_ADDRESS_MAX: usize = 16;
 /// Peers remembered as refused.
 const REFUSED_MAX: usize = 256;
 
@@ -77,6 +82,12 @@ impl Opener {
     }
 }
 
+/// Whether a stream failed because the peer does not know its protocol, or does not offer it now.
+pub(crate) fn was_refused(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<NegotiationError>());
+    error.kind() == io::ErrorKind::Unsupported || matches!(inner, Some(NegotiationError::Failed))
+}
+
 /// What the task of a connection holds of it.
 pub(crate) struct ConnectionEnds {
     pub opener: Opener,
@@ -91,6 +102,8 @@ pub(crate) struct ConnectionEnds {
 pub(crate) struct Streams {
     new: BTreeMap<ConnectionId, ConnectionEnds>,
     refused: BTreeMap<PeerId, Instant>,
+    /// Connections that others have begun: from where, and, once they are established, whether something is proved.
+    inbound: BTreeMap<ConnectionId, (Option<IpAddr>, Option<Arc<AtomicBool>>)>,
 }
 
 impl Streams {
@@ -113,6 +126,14 @@ impl Streams {
         self.refused.insert(peer, now + for_how_long);
     }
 
+    /// Whether one more connection may come from this address.
+    fn has_room_for(&self, address: Option<IpAddr>) -> bool {
+        let unproved = |(from, proved): &&(Option<IpAddr>, Option<Arc<AtomicBool>>)| {
+            *from == address && !proved.as_ref().is_some_and(|proved| proved.load(Ordering::Acquire))
+        };
+        self.inbound.values().filter(unproved).count() < UNPROVED_PER_ADDRESS_MAX
+    }
+
     fn admit(&mut self, connection: ConnectionId, peer: &PeerId) -> Result<Handler, ConnectionDenied> {
         if self.refused.get(peer).is_some_and(|until| *until > Instant::now()) {
             return Err(ConnectionDenied::new("it has just failed to prove that it is a member"));
@@ -130,6 +151,20 @@ impl NetworkBehaviour for Streams {
     type ConnectionHandler = Handler;
     type ToSwarm = Infallible;
 
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        let address = socket_address(remote).map(|remote| remote.ip().to_canonical());
+        if !self.has_room_for(address) {
+            return Err(ConnectionDenied::new("too many connections from its address prove nothing"));
+        }
+        self.inbound.insert(connection, (address, None));
+        Ok(())
+    }
+
     fn handle_established_inbound_connection(
         &mut self,
         connection: ConnectionId,
@@ -137,7 +172,11 @@ impl NetworkBehaviour for Streams {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.admit(connection, &peer)
+        let handler = self.admit(connection, &peer)?;
+        if let Some((_, proved)) = self.inbound.get_mut(&connection) {
+            *proved = Some(handler.proved.clone());
+        }
+        Ok(handler)
     }
 
     fn handle_established_outbound_connection(
@@ -152,13 +191,15 @@ impl NetworkBehaviour for Streams {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        // Another behaviour may refuse a connection that this one has admitted.
-        match event {
-            FromSwarm::ListenFailure(failure) => self.new.remove(&failure.connection_id),
-            FromSwarm::DialFailure(failure) => self.new.remove(&failure.connection_id),
-            FromSwarm::ConnectionClosed(closed) => self.new.remove(&closed.connection_id),
-            _ => None,
+        let over = match event {
+            // Another behaviour may refuse a connection that this one has admitted.
+            FromSwarm::ListenFailure(failure) => failure.connection_id,
+            FromSwarm::DialFailure(failure) => failure.connection_id,
+            FromSwarm::ConnectionClosed(closed) => closed.connection_id,
+            _ => return,
         };
+        self.new.remove(&over);
+        self.inbound.remove(&over);
     }
 
     fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
@@ -281,180 +322,5 @@ impl OutboundUpgrade<Stream> for Offer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::address::multiaddr;
-    use crate::bulk::{ContentSource, SourceContent};
-    use crate::frame::write_frame;
-    use crate::identity::{Identity, peer_id_of};
-    use crate::keyring::{KeyStore, Keyring, Keys};
-    use crate::membership::{Members, Prover, WorkgroupKey};
-    use crate::swarm::{Behaviour, build_swarm};
-    use crate::transport::{Net, NetConfig, NetEvent, NetHandle};
-    use futures::StreamExt;
-    use futures::io::{AsyncReadExt, AsyncWriteExt};
-    use libp2p::swarm::dial_opts::DialOpts;
-    use libp2p::swarm::{Swarm, SwarmEvent};
-    use tcat_engine::content::Blake3;
-    use tcat_engine::ids::{ClientId, WorkgroupId};
-    use tcat_engine::roster::Admission;
-    use tokio::time::timeout;
-
-    const WAIT: Duration = Duration::from_secs(20);
-
-    /// Must never be asked.
-    struct Nothing;
-
-    impl ContentSource for Nothing {
-        fn open(&self, _: &Blake3) -> Option<SourceContent> {
-            panic!("a stranger's request came through");
-        }
-    }
-
-    struct Everybody;
-
-    fn ring() -> Keyring {
-        Keyring::new(WorkgroupKey::from_bytes([7; 32]))
-    }
-
-    struct Nowhere;
-
-    impl KeyStore for Nowhere {
-        fn save(&self, _: &Keyring) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[async_trait::async_trait]
-    impl Members for Everybody {
-        async fn admission(&self, _: &ClientId) -> Admission {
-            Admission::Member
-        }
-
-        fn unlisted(&self, _: &ClientId) {}
-    }
-
-    struct Member {
-        handle: NetHandle,
-        events: mpsc::Receiver<NetEvent>,
-        address: std::net::SocketAddr,
-        client: ClientId,
-    }
-
-    async fn member() -> Member {
-        let identity = Identity::generate().unwrap();
-        let client = identity.client_id();
-        let config = NetConfig {
-            identity,
-            workgroup: WorkgroupId([3; 16]),
-            keys: Keys::new(ring(), Box::new(Nowhere)),
-            listen: vec!["127.0.0.1:0".parse().unwrap()],
-            interfaces: vec![],
-            static_peers: vec![],
-            mdns: false,
-            contents: Arc::new(Nothing),
-            members: Arc::new(Everybody),
-            invitations: None,
-            services: None,
-        };
-        let (handle, mut events) = Net::start(config).await.unwrap();
-        let Some(NetEvent::Listening(address)) = events.recv().await else { panic!() };
-        Member { handle, events, address, client }
-    }
-
-    /// A program of its own that speaks libp2p, connected to the member; its swarm must be polled.
-    async fn intruder(member: &Member) -> (Swarm<Behaviour>, ConnectionEnds, ClientId) {
-        let identity = Identity::generate().unwrap();
-        let mut swarm = build_swarm(&identity).unwrap();
-        let dial = DialOpts::peer_id(peer_id_of(&member.client).unwrap());
-        swarm.dial(dial.addresses(vec![multiaddr(member.address)]).build()).unwrap();
-        loop {
-            if let SwarmEvent::ConnectionEstablished { connection_id, .. } = swarm.select_next_some().await {
-                let ends = swarm.behaviour_mut().streams.take(connection_id).unwrap();
-                return (swarm, ends, identity.client_id());
-            }
-        }
-    }
-
-    /// Runs the swarm in the background; tells when the connection is closed.
-    fn poll(mut swarm: Swarm<Behaviour>) -> oneshot::Receiver<()> {
-        let (closed, when_closed) = oneshot::channel();
-        tokio::spawn(async move {
-            while !matches!(swarm.select_next_some().await, SwarmEvent::ConnectionClosed { .. }) {}
-            let _ = closed.send(());
-        });
-        when_closed
-    }
-
-    #[tokio::test]
-    async fn who_has_proved_nothing_is_offered_nothing_and_disconnected() {
-        let mut member = member().await;
-        let (swarm, ends, _) = intruder(&member).await;
-        let closed = poll(swarm);
-        for protocol in [CONTROL, BULK, CATALOG, OBJECTS] {
-            // The stream opens before the other end has agreed, so the refusal shows when it is used.
-            let refused = match ends.opener.open(protocol.clone()).await {
-                Ok(mut stream) => {
-                    let _ = stream.write_all(&[0; 41]).await;
-                    let _ = stream.flush().await;
-                    !matches!(stream.read(&mut [0; 8]).await, Ok(1..))
-                }
-                Err(_) => true,
-            };
-            assert!(refused, "{protocol}");
-        }
-        timeout(Duration::from_secs(8), closed).await.unwrap().unwrap();
-        assert!(member.events.try_recv().is_err() && member.handle.connected().is_empty());
-    }
-
-    /// Proves membership and opens a control stream, whatever comes then.
-    async fn hostile_member(member: &Member) -> (oneshot::Receiver<()>, ConnectionEnds, Stream) {
-        let (swarm, ends, ours) = intruder(member).await;
-        let closed = poll(swarm);
-        let mut stream = ends.opener.open(MEMBERSHIP).await.unwrap();
-        let ring = ring();
-        let (theirs, members, proved) = (member.client, &Everybody, &*ends.proved);
-        let prover = Prover { ring: &ring, ours, theirs, start: 1, members, proved };
-        prover.prove_as_dialer(&mut stream).await.unwrap();
-        let mut control = ends.opener.open(CONTROL).await.unwrap();
-        control.write_all(&[1]).await.unwrap();
-        control.flush().await.unwrap();
-        (closed, ends, control)
-    }
-
-    #[tokio::test]
-    async fn a_member_that_breaks_the_protocol_is_disconnected() {
-        for second_stream in [false, true] {
-            let mut member = member().await;
-            let (closed, ends, mut control) = hostile_member(&member).await;
-            write_frame(&mut control, b"fine").await.unwrap();
-            control.flush().await.unwrap();
-            assert!(matches!(timeout(WAIT, member.events.recv()).await, Ok(Some(NetEvent::Connected(_)))));
-            let message = timeout(WAIT, member.events.recv()).await;
-            assert!(matches!(message, Ok(Some(NetEvent::Message { bytes, .. })) if bytes == b"fine"));
-            if second_stream {
-                let mut second = ends.opener.open(CONTROL).await.unwrap();
-                second.write_all(&[1]).await.unwrap();
-                second.flush().await.unwrap();
-            } else {
-                control.write_all(&[0xff; 4]).await.unwrap(); // a frame of four gigabytes
-                control.flush().await.unwrap();
-            }
-            assert!(matches!(timeout(WAIT, member.events.recv()).await, Ok(Some(NetEvent::Disconnected(_)))));
-            timeout(WAIT, closed).await.unwrap().unwrap();
-        }
-    }
-
-    #[tokio::test]
-    async fn strangers_hold_no_place_for_long() {
-        let member = member().await;
-        let mut closings = Vec::new();
-        for _ in 0..20 {
-            let (swarm, ends, _) = intruder(&member).await;
-            closings.push((poll(swarm), ends));
-        }
-        for (closed, _ends) in closings {
-            timeout(Duration::from_secs(8), closed).await.unwrap().unwrap();
-        }
-    }
-}
+#[path = "streams_tests.rs"]
+pub(crate) mod tests;

@@ -5,6 +5,7 @@ use futures::io::{AsyncRead, AsyncWrite};
 use futures::stream::{IntoAsyncRead, StreamExt, TryStreamExt};
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 type Source = IntoAsyncRead<Pin<Box<dyn futures::Stream<Item = io::Result<Vec<u8>>> + Send>>>;
@@ -13,6 +14,19 @@ type Source = IntoAsyncRead<Pin<Box<dyn futures::Stream<Item = io::Result<Vec<u8
 pub(crate) struct PipeEnd {
     incoming: Source,
     outgoing: mpsc::UnboundedSender<Vec<u8>>,
+    record: Option<(bool, Record)>,
+}
+
+/// What passed through a pipe, in order: whether the near end said it, and what.
+pub(crate) type Record = Arc<Mutex<Vec<(bool, Vec<u8>)>>>;
+
+/// A pipe that notes what passes.
+pub(crate) fn recorded_pipe() -> (PipeEnd, PipeEnd, Record) {
+    let record = Record::default();
+    let (mut near, mut far) = pipe();
+    near.record = Some((true, record.clone()));
+    far.record = Some((false, record.clone()));
+    (near, far, record)
 }
 
 pub(crate) fn pipe() -> (PipeEnd, PipeEnd) {
@@ -20,7 +34,7 @@ pub(crate) fn pipe() -> (PipeEnd, PipeEnd) {
     let (to_near, from_far) = mpsc::unbounded();
     let end = |outgoing, incoming: mpsc::UnboundedReceiver<Vec<u8>>| {
         let stream: Pin<Box<dyn futures::Stream<Item = _> + Send>> = Box::pin(incoming.map(Ok));
-        PipeEnd { incoming: stream.into_async_read(), outgoing }
+        PipeEnd { incoming: stream.into_async_read(), outgoing, record: None }
     };
     (end(to_far, from_far), end(to_near, from_near))
 }
@@ -37,6 +51,9 @@ impl AsyncRead for PipeEnd {
 
 impl AsyncWrite for PipeEnd {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some((is_near, record)) = &self.record {
+            record.lock().unwrap().push((*is_near, bytes.to_vec()));
+        }
         let sent = self.outgoing.unbounded_send(bytes.to_vec());
         Poll::Ready(sent.map(|()| bytes.len()).map_err(|_| io::ErrorKind::BrokenPipe.into()))
     }
