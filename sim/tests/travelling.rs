@@ -118,6 +118,30 @@ fn crossing_edits_stay_where_they_are_until_the_catalog_decides() {
 }
 
 #[test]
+fn an_edit_that_loses_is_one_version_however_many_hold_it() {
+    for after_ms in (0..2_400).step_by(40) {
+        let mut world = world_without_catalog(after_ms, 4);
+        [0, 2, 3].into_iter().for_each(|n| world.part(1, n));
+        world.save(0, A, content(2));
+        world.save(1, A, content(3));
+        world.run_for(12_000);
+        assert_eq!([0, 2, 3].map(|n| at(&world, n, A)), [Some(content(2)); 3]);
+        [0, 2, 3].into_iter().for_each(|n| world.crash(n));
+        world.faults.catalog_away = false;
+        world.run_for(20_000);
+        assert_eq!(chain(&world, A), [1, 3].map(content), "the one that nobody shares is committed first");
+        // Of the three that hold the other, one comes a little before the rest.
+        world.start(0);
+        world.run_for(after_ms);
+        world.crash(1);
+        world.heal();
+        demand_rest(&mut world);
+        let files = world.folder(3).contents();
+        assert_eq!(files.len(), 2, "after {after_ms} ms: {files:?}\n{}", log(&world));
+    }
+}
+
+#[test]
 fn a_line_that_grew_while_its_prefix_travelled_takes_the_place_of_the_prefix() {
     for seed in 0..5 {
         let mut world = world_without_catalog(seed, 3);

@@ -17,6 +17,20 @@ use crate::store::{Store, Table};
 
 /// A version whose file is on its way here, or not known, is waited for in steps of this.
 pub(super) const BUSY_MS: u64 = 200;
+/// The most versions of one content of one item.
+const VERSIONS_MAX: u32 = 10_000;
+
+/// What keeps a content that has to leave its place.
+enum Version {
+    /// This version item; where the catalog has given it a place, that.
+    Is { version: ItemId, place: Option<MediaPath> },
+    /// It is kept already: one item has one file.
+    Kept,
+    /// Its file is on its way, or cannot be judged now.
+    Busy,
+    /// There are too many.
+    TooMany,
+}
 
 impl<S: Store> Engine<S> {
     /// Whether a file is just being kept as this version item: nothing else is to be brought to that.
@@ -24,45 +38,70 @@ impl<S: Store> Engine<S> {
         self.tasks.keeps(item)
     }
 
-    pub(super) fn begin_set_aside(&mut self, item: ItemId, entry: &Entry, n: u32) -> Result<()> {
+    /// Keeps the item's file as a version item, under its own name; `name_number` is the first that this may have.
+    pub(super) fn begin_set_aside(&mut self, item: ItemId, entry: &Entry, name_number: u32) -> Result<()> {
         let Some(held) = entry.copy.as_ref().and_then(|copy| copy.held.as_ref()) else { return Ok(()) };
         if !self.has_slot(Slot::Folder, item) {
             return Ok(());
         }
-        let mut n = n;
-        let (version, to) = loop {
-            let version = ItemId::derive("tcat 1 version", &[&item.0, &held.content.key(), &n.to_le_bytes()]);
-            // Another holder was first, and its version item is here already: one item has one file.
-            let kept =
-                self.own_entry(&version)?.held_content().is_some_and(|kept| kept.same_as(&held.content));
-            if self.tasks.contains_key(&version) || kept && self.watch.is_unknown(&version) {
-                self.queue.later(item, self.now.mono_ms + BUSY_MS);
-                return Ok(());
-            }
-            let row = self.row(&version)?;
-            let committed = row.as_ref().is_some_and(|row| {
-                row.state == RowState::Active && row.upload && row.content.same_as(&held.content)
-            });
-            if kept || committed {
+        let (version, place) = match self.version_for(&item, &held.content)? {
+            Version::Is { version, place } => (version, place),
+            Version::Kept => {
                 self.begin_trash(item, entry);
                 return Ok(());
             }
-            let to = held.path.conflict_name(&self.config.name, n);
-            let free = self.tracked(&to)?.is_none_or(|tracked| tracked.item == version);
-            if free && row.is_none() && self.removal(&version)?.is_none() {
-                break (version, to);
+            Version::Busy => {
+                self.queue.later(item, self.now.mono_ms + BUSY_MS);
+                return Ok(());
             }
-            n += 1;
-            if n > 10_000 {
+            Version::TooMany => {
                 self.failed(item, "ten thousand versions of one item; resolve some of them".into());
                 return Ok(());
             }
         };
-        let (path, content) = (held.path.clone(), held.content);
-        self.claim_path(&version, &to)?;
-        self.note_version(version, item);
-        self.begin(item, content, Job::SetAside { version, path, to, n });
+        let place = place.filter(|_| name_number == 1);
+        let names = (name_number..).map(|n| (held.path.conflict_name(&self.config.name, n), n));
+        for (to, n) in place.map(|place| (place, 0)).into_iter().chain(names) {
+            if self.tracked(&to)?.is_none_or(|tracked| tracked.item == version) {
+                let (path, content) = (held.path.clone(), held.content);
+                self.claim_path(&version, &to)?;
+                self.note_version(version, item);
+                self.begin(item, content, Job::SetAside { version, path, to, n });
+                break;
+            }
+        }
         Ok(())
+    }
+
+    /// The version item of a content of an item. Its id is the same for all who hold that, so that they make one of it: the
+    /// number in it rises past those that were removed, or have gone on from that content, and past no others.
+    fn version_for(&self, item: &ItemId, content: &Content) -> Result<Version> {
+        for n in 1..=VERSIONS_MAX {
+            let version = ItemId::derive("tcat 1 version", &[&item.0, &content.key(), &n.to_le_bytes()]);
+            let held = self.own_entry(&version)?.held_content().copied();
+            let kept = held.is_some_and(|held| held.same_as(content));
+            if self.tasks.contains_key(&version) || kept && self.watch.is_unknown(&version) {
+                return Ok(Version::Busy);
+            }
+            if kept {
+                return Ok(Version::Kept);
+            }
+            match self.row(&version)? {
+                None if held.is_none() && self.removal(&version)?.is_none() => {
+                    return Ok(Version::Is { version, place: None });
+                }
+                // Another holder was first; once an object has it, it need not be kept here too.
+                Some(row) if row.content.same_as(content) => match row.state {
+                    RowState::Active if row.upload => return Ok(Version::Kept),
+                    RowState::Pending { .. } if held.is_none() => {
+                        return Ok(Version::Is { version, place: Some(row.cache_path) });
+                    }
+                    _ => {}
+                },
+                _ => {}
+            }
+        }
+        Ok(Version::TooMany)
     }
 
     pub(super) fn set_aside_done(

@@ -149,6 +149,7 @@ impl World {
         self.check_equal(core);
         self.check_named(core);
         self.check_leftovers(core);
+        self.check_versions();
         for content in self.saved.iter().map(|(_, content)| *content).collect::<Vec<_>>() {
             self.check_found(&content, &[]);
             self.check_open(&content);
@@ -156,6 +157,23 @@ impl World {
         self.check_saved_again();
         self.check_removed();
         core.iter().for_each(|n| self.check_backlog(*n));
+    }
+
+    /// S5: what lost a conflict is kept once, however many held it.
+    fn check_versions(&mut self) {
+        let now_ms = self.now_ms();
+        let mut once = BTreeMap::new();
+        let mut twice = Vec::new();
+        for row in self.catalog.rows().filter(|row| row.state == RowState::Active) {
+            // One that has gone on from what it kept is another thing by now.
+            let Some(of) = row.version_of.filter(|_| row.chain.len() == 1) else { continue };
+            if let Some(first) = once.insert((of, row.content.key()), row.item) {
+                twice.extend([first, row.item]);
+            }
+        }
+        self.book.check(Invariant::S5, twice.is_empty(), || {
+            found(now_ms, &[], &twice, "one content of one item is kept as two versions".to_owned())
+        });
     }
 
     /// L2.
