@@ -276,6 +276,9 @@ pub struct Show {
     pub tcat_import: Option<ImportRow>,
     /// Who holds it.
     pub copies: Vec<CopyRow>,
+    /// Why the catalog could not be asked, where it could not: then `tcat_media` is what this node has read of it last,
+    /// without the catalog's id, and `tcat_import` is left out.
+    pub catalog_away: Option<String>,
 }
 
 /// The row in `tcat_media`.
@@ -459,7 +462,7 @@ mod tests {
             assert!(value.get(name).is_some(), "{name}");
         }
         let show = serde_json::to_value(Show::default()).unwrap();
-        assert_eq!(sorted(keys(&show)), ["copies", "tcat_import", "tcat_media"]);
+        assert_eq!(sorted(keys(&show)), ["catalog_away", "copies", "tcat_import", "tcat_media"]);
     }
 
     #[test]

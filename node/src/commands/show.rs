@@ -24,7 +24,13 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Failure> {
 
 fn report(show: &Show) -> String {
     let media = show.tcat_media.as_ref().map_or("not in the catalog".to_owned(), media_lines);
-    let import = show.tcat_import.as_ref().map_or("no record of its import".to_owned(), import_lines);
+    let import = match (&show.tcat_import, &show.catalog_away) {
+        (Some(import), _) => import_lines(import),
+        (None, None) => "no record of its import".to_owned(),
+        (None, Some(why)) => {
+            format!("the catalog cannot be asked, so this is what was read of it last: {}", clean(why))
+        }
+    };
     let copies = if show.copies.is_empty() { "no copies".to_owned() } else { copy_lines(&show.copies) };
     format!("{media}\n\n{import}\n\n{copies}")
 }
@@ -86,6 +92,15 @@ fn copy_lines(copies: &[CopyRow]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_known_without_the_catalog_is_said_to_be_that() {
+        let show =
+            Show { catalog_away: Some("no connected member knows its host".into()), ..Default::default() };
+        let text = report(&show);
+        assert!(text.contains("what was read of it last: no connected member knows its host"), "{text}");
+        assert!(!text.contains("no record"), "{text}");
+    }
 
     #[test]
     fn a_pending_copy_is_told_from_one_that_is_held() {

@@ -27,7 +27,7 @@ use tcat_engine::ids::{ClientId, ItemId, WorkgroupId};
 use tcat_engine::paths::{MediaPath, fold};
 use tcat_engine::ports::{BrakeAnswer as Answer, Input};
 use tcat_engine::roster::Standing;
-use tcat_storage::catalog::Catalog;
+use tcat_storage::catalog::{Catalog, CatalogError};
 use tokio::sync::watch;
 
 /// How long a question to the catalog may take before the answer does without.
@@ -64,12 +64,41 @@ fn catalog_failed(error: impl std::fmt::Display) -> ControlError {
 }
 
 impl GroupControl {
-    /// The names in the roster, by client; what is known of them if the catalog does not answer.
+    /// The names in the roster, by client; what members have told of themselves if the catalog does not answer.
     async fn names(&self) -> BTreeMap<ClientId, String> {
         match tokio::time::timeout(CATALOG_PATIENCE, self.catalog.members()).await {
             Ok(Ok(members)) => members.into_iter().map(|member| (member.client, member.name)).collect(),
-            _ => BTreeMap::new(),
+            _ => self.told_names().await,
         }
+    }
+
+    async fn told_names(&self) -> BTreeMap<ClientId, String> {
+        // A node that is stopping has nothing to tell.
+        let peers = self.report().await.map(|report| report.peers).unwrap_or_default();
+        let told = peers.into_iter().filter_map(|peer| Some((peer.client, peer.name?)));
+        told.chain([(self.me, self.name.clone())]).collect()
+    }
+
+    /// The catalog's id, and how an item came in; or why the catalog does not say.
+    async fn ask_for_import(&self, item: ItemId) -> Result<(String, Option<ImportRow>), String> {
+        let asking = async {
+            let catalog_id = self.catalog.workgroup().await?.catalog.to_string();
+            Ok((catalog_id, self.catalog.import(item).await?))
+        };
+        let asked = tokio::time::timeout(CATALOG_PATIENCE, asking).await;
+        let asked: Result<_, CatalogError> = asked.map_err(|_| "it does not answer".to_owned())?;
+        let (catalog_id, import) = asked.map_err(|error| error.to_string())?;
+        let import = import.map(|import| ImportRow {
+            catalog_id: catalog_id.clone(),
+            id: item.to_string(),
+            state: import.state,
+            md5: import.md5.to_string(),
+            source_server: import.source_server,
+            source_path: import.source_path,
+            upload_date: import.upload_date,
+            source: import.source,
+        });
+        Ok((catalog_id, import))
     }
 
     async fn report(&self) -> Result<Report, ControlError> {
@@ -307,23 +336,16 @@ impl Control for GroupControl {
                 what_to_do: "name an item by its id, or by its path in the media folder".into(),
             });
         }
-        let group = self.catalog.workgroup().await.map_err(catalog_failed)?;
-        let catalog_id = group.catalog.to_string();
-        let import = self.catalog.import(item).await.map_err(catalog_failed)?.map(|import| ImportRow {
-            catalog_id: catalog_id.clone(),
-            id: item.to_string(),
-            state: import.state,
-            md5: import.md5.to_string(),
-            source_server: import.source_server,
-            source_path: import.source_path,
-            upload_date: import.upload_date,
-            source: import.source,
-        });
+        let (catalog_id, import, catalog_away) = match self.ask_for_import(item).await {
+            Ok((catalog_id, import)) => (catalog_id, import, None),
+            Err(away) => (String::new(), None, Some(away)),
+        };
         let row = report.row.as_ref();
         Ok(Show {
             tcat_media: row.map(|row| media_row(row, catalog_id)),
             tcat_import: import,
             copies: report.entries.iter().filter_map(|entry| copy_row(entry, row, &names)).collect(),
+            catalog_away,
         })
     }
 
