@@ -11,7 +11,7 @@ use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 use tcat_tests::lab::run::{Programs, run};
 use tcat_tests::lab::scenario::{Scenario, parse};
-use tcat_tests::lab::{inside, is_root};
+use tcat_tests::lab::{inside, is_root, wire};
 
 /// The second half of a run, within the namespaces: `--inside FILE LOGS`.
 const INSIDE: &str = "--inside";
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     let done = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [INSIDE, "--probe"] => Ok(true),
         [INSIDE, file, logs] => run_inside(file, Path::new(logs)),
+        [wire::ROLE, near, far] => wire::carry(near, far).map(|()| true),
         words => run_all(words),
     };
     match done {

@@ -22,6 +22,9 @@ const DISK: u64 = 512 << 20;
 /// Where libfaketime may be; `*` is the architecture's folder.
 const FAKETIME: &str = "/usr/lib/*/faketime/libfaketimeMT.so.1";
 
+/// Puts an empty disk over each folder before `--`, then becomes the command after it.
+const HIDE: &str = "while [ \"$1\" != -- ]; do mount -t tmpfs -o size=4k,ro tmpfs \"$1\" || exit; shift; done; shift; exec \"$@\"";
+
 /// A host.
 #[derive(Debug)]
 pub struct Host {
@@ -34,6 +37,8 @@ pub struct Host {
     /// Its media folder.
     pub media: PathBuf,
     program: PathBuf,
+    /// Other hosts' folders, which nothing that runs on this host may see.
+    hidden: Vec<PathBuf>,
     log: PathBuf,
     /// Static peers, for the next start.
     peers: Vec<String>,
@@ -52,6 +57,7 @@ impl Host {
             home: folder.join("home"),
             media: folder.join("Médias"),
             program: program.into(),
+            hidden: Vec::new(),
             log: logs.join(format!("{name}.log")),
             peers: Vec::new(),
             clock_s: 0,
@@ -79,8 +85,14 @@ impl Host {
         self.peers.push(address.into());
     }
 
+    /// What runs on this host sees nothing of these folders, as on a machine of its own.
+    pub fn hide(&mut self, folders: impl Iterator<Item = PathBuf>) {
+        self.hidden = folders.collect();
+    }
+
     fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Command, String> {
-        let mut command = Command::new("nsenter");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--", "sh", "-c", HIDE, "hide"]).args(&self.hidden).args(["--", "nsenter"]);
         command.args(Net::enter(&self.name)).arg(&self.program).arg("--home").arg(&self.home);
         command.args(arguments).stdin(Stdio::null());
         if self.clock_s != 0 {
@@ -113,10 +125,18 @@ impl Host {
         Err(format!("{} ended with {}: {}", shown(), ended.status, said.trim().replace('\n', "; ")))
     }
 
-    /// Makes the workgroup.
-    pub fn init(&self) -> Result<(), String> {
+    /// Makes the workgroup, whose catalog and objects are in the home, or in a folder that stands for the cloud.
+    pub fn init(&self, cloud: Option<&Path>) -> Result<(), String> {
         let media = self.media.to_string_lossy();
-        self.tcat(&["init", "--media", &media, "--name", &self.name], PATIENCE)?;
+        let mut arguments = vec!["init", "--media", &media, "--name", &self.name];
+        let urls = cloud.map(|cloud| {
+            let (catalog, objects) = (cloud.join("catalog.db"), cloud.join("objects"));
+            (format!("sqlite:{}", catalog.display()), format!("file:{}", objects.display()))
+        });
+        if let Some((catalog, objects)) = &urls {
+            arguments.extend(["--catalog", catalog, "--objects", objects]);
+        }
+        self.tcat(&arguments, PATIENCE)?;
         Ok(())
     }
 

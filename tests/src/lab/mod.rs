@@ -3,7 +3,7 @@
 //! Holds always: everything (namespaces, mounts, processes) lives inside one `unshare` and ends with it, so nothing is
 //! left on the machine and nothing is announced on its networks; every wait has a limit; a run is only good if every
 //! step was, and if the verifier, another program that trusts no node, found nothing wrong.
-//! Left out: delay (the kernel may lack netem) and systems other than Linux, where scenarios are skipped and counted.
+//! Left out: systems other than Linux, where scenarios are skipped and counted.
 
 pub mod host;
 pub mod judge;
@@ -11,6 +11,7 @@ pub mod net;
 pub mod run;
 pub mod scenario;
 mod storm;
+pub mod wire;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

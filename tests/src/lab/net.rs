@@ -4,10 +4,12 @@
 //! inside [`super::inside`] only, where the names are nobody else's.
 
 use super::tell;
+use super::wire::Wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The bridge and what is wrong with its wires.
 #[derive(Debug, Default)]
@@ -18,6 +20,8 @@ pub struct Net {
     /// Per mille of the frames to and from a host that are lost.
     loss_per_mille: BTreeMap<String, u32>,
     mdns_blocked: bool,
+    /// The wires that can delay, by their hosts.
+    wires: BTreeMap<String, Wire>,
 }
 
 /// The bridge's end of a host's wire. Host names are short enough for this (see the parser).
@@ -26,8 +30,9 @@ fn port(host: &str) -> String {
 }
 
 impl Net {
-    /// A bridge with a wire to each host, `eth0` there, addresses 10.77.0.1 and up in the hosts' order.
-    pub fn build(hosts: &[String]) -> Result<Self, String> {
+    /// A bridge with a wire to each host, `eth0` there, addresses 10.77.0.1 and up in the hosts' order. The wires of the
+    /// hosts in `delayed` can delay.
+    pub fn build(hosts: &[String], delayed: &BTreeSet<String>) -> Result<Self, String> {
         // Names of namespaces belong to the mount namespace that has this folder.
         tell("mount", &["-t", "tmpfs", "tmpfs", "/run"])?;
         for command in [
@@ -37,11 +42,20 @@ impl Net {
         ] {
             words(command)?;
         }
+        let mut wires = BTreeMap::new();
         for (index, host) in hosts.iter().enumerate() {
             let (port, address) = (port(host), index + 1);
+            words(&format!("ip netns add {host}"))?;
+            if delayed.contains(host) {
+                let far = format!("w-{host}");
+                let own =
+                    std::env::current_exe().map_err(|why| format!("cannot find this program: {why}"))?;
+                wires.insert(host.clone(), Wire::start(&own, &port, &far)?);
+                words(&format!("ip link set {far} netns {host} name eth0"))?;
+            } else {
+                words(&format!("ip link add {port} type veth peer name eth0 netns {host}"))?;
+            }
             for command in [
-                format!("ip netns add {host}"),
-                format!("ip link add {port} type veth peer name eth0 netns {host}"),
                 format!("ip link set {port} master br0 up"),
                 format!("ip -n {host} link set lo up"),
                 format!("ip -n {host} link set eth0 up multicast on"),
@@ -51,7 +65,7 @@ impl Net {
                 words(&command)?;
             }
         }
-        let net = Self { hosts: hosts.to_vec(), ..Self::default() };
+        let net = Self { hosts: hosts.to_vec(), wires, ..Self::default() };
         rules("add table bridge lab\nadd chain bridge lab wires { type filter hook forward priority 0; }\n")?;
         Ok(net)
     }
@@ -91,7 +105,13 @@ impl Net {
         words(&format!("tc -n {host} qdisc replace dev eth0 {shape}"))
     }
 
-    /// All wires are whole again: cuts, partitions and loss end; rates and a block of mDNS stay.
+    /// All that goes to and from a host is so late.
+    pub fn delay(&mut self, host: &str, by: Duration) -> Result<(), String> {
+        let wire = self.wires.get_mut(host).ok_or_else(|| format!("{host}'s wire cannot delay"))?;
+        wire.delay(by)
+    }
+
+    /// All wires are whole again: cuts, partitions and loss end; rates, delays and a block of mDNS stay.
     pub fn heal(&mut self) -> Result<(), String> {
         self.one_way.clear();
         self.loss_per_mille.clear();

@@ -30,8 +30,10 @@ pub(super) struct Run {
     pub(super) hosts: BTreeMap<String, Host>,
     net: Net,
     saved: Saved,
-    /// Who keeps the catalog.
-    keeper: Option<String>,
+    /// The folder in which catalog and objects are.
+    masters: Option<PathBuf>,
+    /// The folder that stands for the cloud; hosts see it, and not each other's folders.
+    cloud: PathBuf,
     /// Members, in the order of joining.
     pub(super) members: Vec<String>,
 }
@@ -44,12 +46,15 @@ pub fn run(scenario: &Scenario, programs: &Programs, root: &Path, logs: &Path) -
         fs::create_dir_all(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
     }
     tell("mount", &["-t", "tmpfs", "tmpfs", &root.to_string_lossy()])?;
-    let net = Net::build(&scenario.hosts)?;
+    let net = Net::build(&scenario.hosts, &scenario.delayed())?;
     let mut hosts = BTreeMap::new();
     for (index, name) in scenario.hosts.iter().enumerate() {
-        hosts.insert(name.clone(), Host::new(root, logs, &programs.tcat, name, index)?);
+        let mut host = Host::new(root, logs, &programs.tcat, name, index)?;
+        host.hide(scenario.hosts.iter().filter(|other| *other != name).map(|other| root.join(other)));
+        hosts.insert(name.clone(), host);
     }
-    let mut run = Run { hosts, net, saved: Saved::default(), keeper: None, members: Vec::new() };
+    let cloud = root.join("cloud");
+    let mut run = Run { hosts, net, saved: Saved::default(), masters: None, cloud, members: Vec::new() };
     let start = Instant::now();
     for (line, step) in &scenario.steps {
         println!("  {:6.1}s  line {line}: {step:?}", start.elapsed().as_secs_f64());
@@ -67,10 +72,16 @@ impl Run {
     pub(super) fn step(&mut self, step: &Step) -> Result<(), String> {
         match step {
             Step::Init(name) => {
-                self.host(name)?.init()?;
-                self.keeper = Some(name.clone());
-                self.members.push(name.clone());
-                self.host(name)?.start()
+                let host = self.host(name)?;
+                host.init(None)?;
+                let home = host.home.clone();
+                self.begin_with(name, home)
+            }
+            Step::InitCloud(name) => {
+                let cloud = self.cloud.clone();
+                fs::create_dir_all(&cloud).map_err(|why| format!("{}: {why}", cloud.display()))?;
+                self.host(name)?.init(Some(&cloud))?;
+                self.begin_with(name, cloud)
             }
             Step::Join(name, other) => {
                 let missing = || format!("there is no host {other:?}");
@@ -107,6 +118,20 @@ impl Run {
         }
     }
 
+    /// The first member starts.
+    fn begin_with(&mut self, name: &str, masters: PathBuf) -> Result<(), String> {
+        self.masters = Some(masters);
+        self.members.push(name.to_owned());
+        self.host(name)?.start()
+    }
+
+    /// The cloud is within everybody's reach, or nobody's.
+    fn set_cloud(&mut self, on: bool) -> Result<(), String> {
+        let hidden = self.cloud.with_file_name("cloud, out of reach");
+        let (from, to) = if on { (&hidden, &self.cloud) } else { (&self.cloud, &hidden) };
+        fs::rename(from, to).map_err(|why| format!("the cloud cannot be switched: {why}"))
+    }
+
     fn fault(&mut self, step: &Step) -> Result<(), String> {
         match step {
             Step::Cut(name) => self.net.cut(name),
@@ -117,6 +142,8 @@ impl Run {
             Step::Heal => self.net.heal(),
             Step::Mdns(on) => self.net.block_mdns(!on),
             Step::Rate(name, rate) => self.net.limit(name, rate),
+            Step::Delay(name, by) => self.net.delay(name, *by),
+            Step::Cloud(on) => self.set_cloud(*on),
             Step::Loss(name, per_mille) => self.net.lose(name, *per_mille),
             Step::Disk(name, bytes) => self.host(name)?.resize_disk(*bytes),
             Step::Clock(name, shift_s) => {
@@ -211,12 +238,11 @@ impl Run {
 
     /// Running members must be equal; of the others the contents count.
     fn judge(&mut self, verifier: &Path) -> Result<String, String> {
-        let Some(keeper) = self.keeper.clone() else {
+        let Some(masters) = self.masters.clone() else {
             return Err("no host made a workgroup, so there is nothing to judge".into());
         };
-        let home = self.host(&keeper)?.home.clone();
-        self.saved.catalog = home.join("catalog.db");
-        self.saved.objects = home.join("objects");
+        self.saved.catalog = masters.join("catalog.db");
+        self.saved.objects = masters.join("objects");
         for (name, host) in &mut self.hosts {
             let place = (name.clone(), host.media.clone());
             let present = host.is_running() && self.members.contains(name);

@@ -3,6 +3,7 @@
 //! Holds always: a file is read whole before anything runs; an unknown word, host or number is an error that names the
 //! file and the line; nothing is guessed. `#` begins a comment; a text in double quotes may hold spaces.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A host's name is part of an interface's name, of which Linux takes 15 bytes.
@@ -30,8 +31,10 @@ pub struct Scenario {
 /// One thing that happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The host makes the workgroup, keeps its catalog, and starts.
+    /// The host makes the workgroup, keeps its catalog and objects, and starts.
     Init(String),
+    /// The same, with catalog and objects in a cloud that each host reaches by itself.
+    InitCloud(String),
     /// The host joins by an invitation of the other, and starts.
     Join(String, String),
     /// The host's node starts.
@@ -70,6 +73,10 @@ pub enum Step {
     Rate(String, String),
     /// Per mille of the host's frames that are lost.
     Loss(String, u32),
+    /// All that the host sends and gets is so late.
+    Delay(String, Duration),
+    /// Everybody reaches the cloud, or nobody.
+    Cloud(bool),
     /// The media folder's disk has so many bytes.
     Disk(String, u64),
     /// The host's wall clock is off by so many seconds.
@@ -86,6 +93,14 @@ pub enum Step {
     Sees(String, String, bool, Duration),
     /// So many distinct contents that were saved at the path, or beside it as versions, are under final names.
     Versions(String, String, usize),
+}
+
+impl Scenario {
+    /// The hosts whose wires delay at some time.
+    pub fn delayed(&self) -> BTreeSet<String> {
+        let host = |step: &Step| if let Step::Delay(host, _) = step { Some(host.clone()) } else { None };
+        self.steps.iter().filter_map(|(_, step)| host(step)).collect()
+    }
 }
 
 /// Reads a scenario; the error is one line that begins with `file:line`.
@@ -156,6 +171,7 @@ impl Reader<'_> {
     fn step(&self, words: &[&str]) -> Result<Step, String> {
         Ok(match *words {
             [host, "init"] => Step::Init(self.host(host)?),
+            [host, "init", "in", "cloud"] => Step::InitCloud(self.host(host)?),
             [host, "join", other] => Step::Join(self.host(host)?, self.host(other)?),
             ["start", host] => Step::Start(self.host(host)?),
             ["stop", host] => Step::Stop(self.host(host)?),
@@ -184,6 +200,9 @@ impl Reader<'_> {
             ["mdns", "off"] => Step::Mdns(false),
             ["mdns", "on"] => Step::Mdns(true),
             ["rate", host, rate] => Step::Rate(self.host(host)?, mbit(rate)?),
+            ["delay", host, time] => Step::Delay(self.host(host)?, span(time)?),
+            ["cloud", "off"] => Step::Cloud(false),
+            ["cloud", "on"] => Step::Cloud(true),
             ["loss", host, share] => Step::Loss(self.host(host)?, per_mille(share)?),
             ["disk", host, size] => Step::Disk(self.host(host)?, bytes(size)?),
             ["clock", host, shift] => Step::Clock(self.host(host)?, seconds(shift)?),
@@ -309,6 +328,7 @@ mod tests {
         assert_eq!(one("clock ben +1h"), Ok(Step::Clock(ben(), 3600)));
         assert_eq!(one("loss ben 5%"), Ok(Step::Loss(ben(), 50)));
         assert_eq!(one("rate ben 8mbit"), Ok(Step::Rate(ben(), "8mbit".into())));
+        assert_eq!(one("delay ben 80ms"), Ok(Step::Delay(ben(), Duration::from_millis(80))));
         assert_eq!(one("disk ben 64k"), Ok(Step::Disk(ben(), 65536)));
         let sees = Step::Sees(ben(), "anna".into(), false, Duration::from_secs(5));
         assert_eq!(one("expect ben misses anna within 5s"), Ok(sees));
