@@ -9,7 +9,7 @@ use std::path::PathBuf;
 pub struct Args {
     /// How many nodes take part (2 to 8)
     #[arg(long, value_name = "N", default_value_t = 3)]
-    pub nodes: usize,
+    pub nodes: u8,
     /// Show the files of this folder, which is only read, in place of painted pictures
     #[arg(long, value_name = "DIR")]
     pub media: Option<PathBuf>,

@@ -2,8 +2,10 @@
 //!
 //! Holds always: it succeeds only if its own reading of folders, catalog and objects finds all that was saved; it
 //! reaches no other machine; it leaves no process, and no file unless asked to or unless something went wrong.
-//! [`scenes`] is the story; [`nodes`] the actors; [`verify`] the judge.
+//! [`scenes`] is the story; [`nodes`] the actors, on a [`lan`] of their own where that can be; [`verify`] the judge.
 
+mod album;
+mod lan;
 pub mod nodes;
 pub mod pictures;
 mod scenes;
@@ -19,22 +21,23 @@ use std::path::PathBuf;
 use verify::{Place, Report};
 
 /// How many nodes the demo can have.
-const NODES: std::ops::RangeInclusive<usize> = 2..=8;
+const NODES: std::ops::RangeInclusive<u8> = 2..=8;
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How many nodes.
-    pub nodes: usize,
+    pub nodes: u8,
     /// A folder whose files are shown in place of painted pictures; it is only read.
     pub media: Option<PathBuf>,
     /// Whether the demo's folder stays.
     pub keep: bool,
 }
 
-/// Plays the demo. In a child that the demo started as its guard, this never returns.
+/// Plays the demo. In a child that the demo started to guard it or to hold a namespace, this never
+/// returns.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    system::guard_if_asked();
+    system::serve_if_asked();
     if !NODES.contains(&options.nodes) {
         let why = format!("{} is not between {} and {}", options.nodes, NODES.start(), NODES.end());
         return Err(Failure::usage(
@@ -47,7 +50,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         Failure::new("cannot find this program's own file", error, "start it by its full path")
     })?;
     let network = system::own_network(&program);
-    let stage = Stage::set_up(&program, network)?;
+    let stage = Stage::set_up(&program, network, options.nodes)?;
     if options.keep {
         stage.keep_folder();
     }
@@ -68,13 +71,16 @@ fn play(stage: &Stage, options: &Options) -> Result<(), Failure> {
     stage.say(&format!("everything happens in {}", stage.root().display()))?;
     stage.say(&network_line(stage.network()))?;
     let nodes: Result<Vec<Node<'_>>, Failure> =
-        (1..=options.nodes).map(|number| Node::new(stage, number)).collect();
+        (1..=usize::from(options.nodes)).map(|number| Node::new(stage, number)).collect();
     let mut story = Story::new(stage, nodes?);
     story.first_node_imports(options.media.as_deref())?;
     story.others_join()?;
     story.source_is_away()?;
     story.edit_travels()?;
+    story.cloud_is_away()?;
+    story.two_edit_one_picture()?;
     story.kill_in_mid_download()?;
+    story.work_is_taken_over()?;
     story.all_stop()?;
     let report = story.verify()?;
     conclude(stage, &story, &report)

@@ -4,6 +4,7 @@
 //! Holds always: every process is in the demo's [`Group`] and ends with it; every command has a time limit.
 //! Left out: what the commands mean; see `docs/contracts.md`.
 
+use super::lan::{INTERFACE, Link};
 use super::stage::Stage;
 use super::system::{self, LOOPBACK, Network};
 use crate::output::{Failure, one_line};
@@ -26,8 +27,10 @@ const ENDING: Duration = Duration::from_secs(10);
 const SETTLING: &str = "30s";
 /// A file is an item once quiet for this long; shorter than the default, so that the demo is.
 const QUIET_MS: i64 = 400;
-/// The folder of what stands for the cloud, below that of the demo.
-const CLOUD: &str = "Cloud";
+/// How long a silent member's claims hold; shorter than the default, so that the demo is.
+const LEASE_MS: i64 = 3_000;
+/// The port of a node that has a namespace of its own.
+const PORT: u16 = 7_077;
 /// The name of no interface: without its interface a node goes on, and discovers nobody.
 const UNPLUGGED: &str = "unplugged";
 
@@ -41,7 +44,8 @@ pub struct Node<'a> {
     home: PathBuf,
     log: PathBuf,
     port: u16,
-    is_away: bool,
+    link: Option<&'a Link>,
+    is_cut_off: bool,
     process: Option<Child>,
 }
 
@@ -53,23 +57,31 @@ impl<'a> Node<'a> {
         let media = folder.join("Médias partagés");
         fs::create_dir_all(&media).map_err(|error| cannot("make a media folder", &error))?;
         let log = stage.root().join(format!("node {number}.log"));
-        let port = free_port().map_err(|error| cannot("find a free port", &error))?;
-        Ok(Self { stage, name, media, home: folder.join("home"), log, port, is_away: false, process: None })
+        let link = stage.link(number);
+        let port = match link {
+            Some(_) => PORT,
+            None => free_port().map_err(|error| cannot("find a free port", &error))?,
+        };
+        let home = folder.join("home");
+        Ok(Self { stage, name, media, home, log, port, link, is_cut_off: false, process: None })
     }
 
-    /// The catalog's file. It stands for a cloud that every node reaches by itself, also while the first one is off.
+    /// The catalog's file. It is in what stands for the cloud.
     pub fn catalog(&self) -> PathBuf {
-        self.stage.root().join(CLOUD).join("catalog.db")
+        self.stage.cloud().join("catalog.db")
     }
 
     /// The folder of objects, in the same cloud.
     pub fn objects(&self) -> PathBuf {
-        self.stage.root().join(CLOUD).join("objects")
+        self.stage.cloud().join("objects")
     }
 
     /// Where a member that cannot discover this node finds it.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        match self.link {
+            Some(link) => format!("{}:{}", link.address(), self.port),
+            None => format!("127.0.0.1:{}", self.port),
+        }
     }
 
     /// A file in the media folder.
@@ -79,8 +91,7 @@ impl<'a> Node<'a> {
 
     /// `tcat init`, and the demo's settings.
     pub fn init(&self) -> Result<(), Failure> {
-        fs::create_dir_all(self.stage.root().join(CLOUD))
-            .map_err(|error| cannot("make the cloud", &error))?;
+        fs::create_dir_all(self.stage.cloud()).map_err(|error| cannot("make the cloud", &error))?;
         let url = |scheme: &str, path: PathBuf| {
             let mut url = OsString::from(scheme);
             url.push(path);
@@ -123,7 +134,7 @@ impl<'a> Node<'a> {
         self.configure(peers)
     }
 
-    /// Sets what the demo needs in `config.toml`: loopback alone, a short quiet time, and the given peers.
+    /// Sets what the demo needs in `config.toml`: its network alone, short times, and the given peers.
     fn configure(&self, peers: &[String]) -> Result<(), Failure> {
         let path = self.home.join("config.toml");
         let what = "set up config.toml";
@@ -134,6 +145,7 @@ impl<'a> Node<'a> {
             |list: &[String]| toml::Value::Array(list.iter().cloned().map(toml::Value::String).collect());
         settings.insert("listen".into(), self.address().into());
         settings.insert("peers".into(), texts(peers));
+        settings.insert("lease_ms".into(), LEASE_MS.into());
         settings.insert("interfaces".into(), texts(&[self.interface().to_owned()]));
         let scan = settings.entry("scan").or_insert_with(|| toml::Table::new().into());
         if let Some(scan) = scan.as_table_mut() {
@@ -148,10 +160,7 @@ impl<'a> Node<'a> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log);
         let log = log.map_err(|error| cannot(&what, &error))?;
         let errors = log.try_clone().map_err(|error| cannot(&what, &error))?;
-        let program = self.stage.program();
-        let mut command =
-            if self.is_in_own_namespace() { system::alone(program) } else { Command::new(program) };
-        command.args(["--interface", self.interface()]).arg("--home").arg(&self.home).arg("run");
+        let mut command = self.tcat(&["run".as_ref()]);
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
         self.stage.group().enrol(&mut command);
         self.process = Some(command.spawn().map_err(|error| cannot(&what, &error))?);
@@ -206,28 +215,40 @@ impl<'a> Node<'a> {
         self.process.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
-    /// From the next start on, no member can reach this node and it reaches none, but it still reaches the catalog and
-    /// the objects.
-    pub fn leave_the_lan(&mut self) -> Result<(), Failure> {
-        self.is_away = true;
+    /// No member can reach this node any more, and it reaches none; it still reaches the cloud. `peers` are the others'
+    /// addresses, for [`Self::mend_link`]. Where it has no link, it is started again at another address, without discovery.
+    pub fn cut_link(&mut self) -> Result<(), Failure> {
+        self.is_cut_off = true;
+        if let Some(link) = self.link {
+            return link.cut().map_err(|error| cannot("cut a link", &error));
+        }
         self.port = free_port().map_err(|error| cannot("find a free port", &error))?;
-        self.configure(&[])
+        self.configure_anew(&[])
     }
 
-    /// Undoes [`Self::leave_the_lan`]: from the next start on this node reaches the members at `peers`.
-    pub fn return_to_the_lan(&mut self, peers: &[String]) -> Result<(), Failure> {
-        self.is_away = false;
-        self.configure(if self.stage.has_multicast() { &[] } else { peers })
+    /// Undoes [`Self::cut_link`]; `peers` are the addresses of the others.
+    pub fn mend_link(&mut self, peers: &[String]) -> Result<(), Failure> {
+        self.is_cut_off = false;
+        match self.link {
+            Some(link) => link.mend().map_err(|error| cannot("mend a link", &error)),
+            None => self.configure_anew(peers),
+        }
     }
 
-    /// Whether the node is in a namespace of its own now. Where there are none, a node that is away has another address
-    /// and no interface for discovery.
-    fn is_in_own_namespace(&self) -> bool {
-        self.is_away && self.stage.has_multicast()
+    /// Other settings hold from the next start on.
+    fn configure_anew(&mut self, peers: &[String]) -> Result<(), Failure> {
+        let runs = self.is_running();
+        self.stop()?;
+        self.configure(peers)?;
+        if runs { self.start() } else { Ok(()) }
     }
 
     fn interface(&self) -> &'static str {
-        if self.is_away && !self.stage.has_multicast() { UNPLUGGED } else { LOOPBACK }
+        match self.link {
+            Some(_) => INTERFACE,
+            None if self.is_cut_off => UNPLUGGED,
+            None => LOOPBACK,
+        }
     }
 
     /// `tcat status --json`.
@@ -246,6 +267,12 @@ impl<'a> Node<'a> {
         Ok(shown.copies.iter().filter(|copy| copy.settled).count())
     }
 
+    /// `tcat show --json`: whether this node says of itself that it holds this MD5 at this path.
+    pub fn holds(&self, path: &str, md5: &str) -> Result<bool, Failure> {
+        let shown: tcat_api::types::Show = self.json(&["--json".as_ref(), "show".as_ref(), path.as_ref()])?;
+        Ok(shown.copies.iter().any(|copy| copy.client == self.name && copy.md5.as_deref() == Some(md5)))
+    }
+
     fn json<T: DeserializeOwned>(&self, arguments: &[&OsStr]) -> Result<T, Failure> {
         let text = self.command(arguments)?;
         serde_json::from_str(&text).map_err(|error| cannot("read the node's answer", &error))
@@ -253,12 +280,7 @@ impl<'a> Node<'a> {
 
     /// Runs `tcat --home HOME ARGUMENTS` and returns what it prints.
     fn command(&self, arguments: &[&OsStr]) -> Result<String, Failure> {
-        let program = self.stage.program();
-        let mut command = match &self.process {
-            Some(process) if self.is_in_own_namespace() => system::beside(process.id(), program),
-            _ => Command::new(program),
-        };
-        command.args(["--interface", self.interface()]).arg("--home").arg(&self.home).args(arguments);
+        let mut command = self.tcat(arguments);
         self.stage.group().enrol(&mut command);
         // The word alone: what follows it may be a code, which is a secret.
         let word = arguments.iter().find(|argument| **argument != "--json").copied().unwrap_or_default();
@@ -273,6 +295,16 @@ impl<'a> Node<'a> {
         }
         let said = if stderr.trim().is_empty() { stdout } else { stderr };
         Err(Failure::new(format!("{what} failed with {status}"), one_line(&said), self.see_log()))
+    }
+
+    /// `tcat --home HOME ARGUMENTS`, in the node's place on the network.
+    fn tcat(&self, arguments: &[&OsStr]) -> Command {
+        let mut command = Command::new(self.stage.program());
+        command.args(["--interface", self.interface()]).arg("--home").arg(&self.home).args(arguments);
+        match self.link {
+            Some(link) => link.enter(&command),
+            None => command,
+        }
     }
 
     fn see_log(&self) -> String {
@@ -345,7 +377,7 @@ fn cannot(what: &str, why: &impl std::fmt::Display) -> Failure {
 pub fn network_line(network: &Network) -> String {
     match network {
         Network::Own => {
-            "a network of its own on this machine: nothing leaves it, and nodes discover each other by mDNS"
+            "a LAN of its own on this machine, a link for each node: nothing leaves it; nodes discover each other by mDNS"
                 .into()
         }
         Network::Loopback { why } => {

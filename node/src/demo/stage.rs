@@ -3,6 +3,7 @@
 //! Holds always: when the demo ends, by itself, by an error, a panic or a signal, first all processes end and then the
 //! folder goes, unless it is to be kept.
 
+use super::lan::Link;
 use super::system::{self, Group, Network};
 use crate::output::{self, Failure};
 use std::fs;
@@ -19,6 +20,7 @@ pub struct Stage {
     network: Network,
     folder: Arc<Folder>,
     group: Arc<Group>,
+    links: Vec<Link>,
 }
 
 /// The demo's folder, removed at most once.
@@ -29,8 +31,9 @@ struct Folder {
 }
 
 impl Stage {
-    /// Sets up folder and group. The folder's name has spaces and letters beyond ASCII on purpose.
-    pub fn set_up(program: &Path, network: Network) -> Result<Self, Failure> {
+    /// Sets up folder, group and, in a network of the demo's own, a link for each node. The folder's name has spaces and
+    /// letters beyond ASCII on purpose.
+    pub fn set_up(program: &Path, network: Network, nodes: u8) -> Result<Self, Failure> {
         let start = Instant::now();
         let path = std::env::temp_dir().join(format!("tcat démo – Größe {}", std::process::id()));
         let made = fs::create_dir(&path);
@@ -43,8 +46,19 @@ impl Stage {
             Failure::new("cannot start a process", error, "make sure that this program may be run")
         });
         let group = Arc::new(group.inspect_err(|_| folder.remove())?);
-        let stage = Self { start, program: program.to_owned(), network, folder, group };
+        let mut stage =
+            Self { start, program: program.to_owned(), network, folder, group, links: Vec::new() };
         stage.heed_signals()?;
+        if stage.network == Network::Own {
+            let links: io::Result<_> = (1..=nodes).map(|n| Link::make(program, &stage.group, n)).collect();
+            stage.links = links.map_err(|error| {
+                Failure::new(
+                    "cannot make the demo's LAN",
+                    error,
+                    "see that unshare, nsenter and ip may be run",
+                )
+            })?;
+        }
         Ok(stage)
     }
 
@@ -96,9 +110,33 @@ impl Stage {
         &self.network
     }
 
+    /// The link of node number `number`; none where there is only loopback, without multicast.
+    pub fn link(&self, number: usize) -> Option<&Link> {
+        self.links.get(number.checked_sub(1)?)
+    }
+
     /// Whether nodes can discover each other.
     pub fn has_multicast(&self) -> bool {
-        self.network == Network::Own
+        !self.links.is_empty()
+    }
+
+    /// The folder that stands for the cloud: every node reaches it by itself, and not over the LAN.
+    pub fn cloud(&self) -> PathBuf {
+        self.root().join("Cloud")
+    }
+
+    /// The cloud is out of everybody's reach, until [`Self::bring_cloud_back`].
+    pub fn take_cloud_away(&self) -> io::Result<()> {
+        fs::rename(self.cloud(), self.hidden_cloud())
+    }
+
+    /// Undoes [`Self::take_cloud_away`].
+    pub fn bring_cloud_back(&self) -> io::Result<()> {
+        fs::rename(self.hidden_cloud(), self.cloud())
+    }
+
+    fn hidden_cloud(&self) -> PathBuf {
+        self.root().join("Cloud, out of reach")
     }
 
     /// From now on the folder stays when the demo ends.

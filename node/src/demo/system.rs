@@ -1,5 +1,5 @@
-//! What the demo asks of the operating system: that its children die with it, to end one politely, and a network
-//! namespace of its own.
+//! What the demo asks of the operating system: that its children die with it, to end one politely, and network
+//! namespaces of its own.
 //!
 //! Holds always: no child outlives the demo, however that ends. On Unix all children are in one process group with a
 //! guard, a process of our own program that does nothing but wait for the end of its standard input, whose other end
@@ -14,6 +14,8 @@ use std::process::{Child, Command, Stdio};
 /// Tells our own program, as a child of the demo, that it is the guard.
 const ROLE_VARIABLE: &str = "TCAT_DEMO_ROLE";
 const GUARD_ROLE: &str = "guard";
+/// The role of a child that only keeps a network namespace there.
+const HOLDER_ROLE: &str = "holder";
 /// Tells the demo that it runs in a network namespace of its own.
 const NETWORK_VARIABLE: &str = "TCAT_DEMO_NETWORK";
 const OWN_NETWORK: &str = "own";
@@ -39,15 +41,18 @@ pub enum Network {
     },
 }
 
-/// If this process is the guard of a demo, guards it and never returns.
-pub fn guard_if_asked() {
-    if std::env::var_os(ROLE_VARIABLE).is_none_or(|role| role != GUARD_ROLE) {
+/// If this process is the guard of a demo, or holds a namespace for it, does that and never returns.
+pub fn serve_if_asked() {
+    let Some(role) = std::env::var_os(ROLE_VARIABLE) else { return };
+    if role != GUARD_ROLE && role != HOLDER_ROLE {
         return;
     }
     let mut rest = Vec::new();
     // An error means as much as the end: the demo is gone.
     let _ = io::stdin().take(1).read_to_end(&mut rest);
-    kill_own_group();
+    if role == GUARD_ROLE {
+        kill_own_group();
+    }
     std::process::exit(0);
 }
 
@@ -141,13 +146,20 @@ async fn asked_to_end() -> io::Result<()> {
     tokio::signal::ctrl_c().await
 }
 
-/// Makes loopback carry multicast in a new namespace, then becomes the program that follows. A plain user's `PATH` may
-/// lack the folders in which `ip` is.
-const SET_UP: &str = "PATH=\"$PATH:/usr/sbin:/sbin\" && ip link set lo up && ip link set lo multicast on \
-                      && ip route add 224.0.0.0/4 dev lo && exec \"$0\" \"$@\"";
+/// The bridge of the demo's LAN, in the demo's namespace.
+pub const BRIDGE: &str = "lan";
 
-/// The same without multicast: a place from which nobody else can be reached.
-const SET_UP_ALONE: &str = "PATH=\"$PATH:/usr/sbin:/sbin\" && ip link set lo up && exec \"$0\" \"$@\"";
+/// A plain user's `PATH` may lack the folders in which `ip` is.
+const PATH: &str = "PATH=\"$PATH:/usr/sbin:/sbin\"";
+
+/// Makes the bridge in a new namespace, then becomes the program that follows.
+fn set_up() -> String {
+    format!(
+        "{PATH} && ip link set lo up \
+         && ip link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0 \
+         && ip link set {BRIDGE} up && exec \"$0\" \"$@\""
+    )
+}
 
 /// Starts this program again in a network namespace of its own and never returns, or says why that cannot be; when it
 /// is in one already, says so.
@@ -170,7 +182,7 @@ pub fn own_network(program: &Path) -> Network {
 }
 
 fn try_namespace(flags: &str) -> Result<(), String> {
-    let mut command = in_namespace(flags, SET_UP, Path::new("true"));
+    let mut command = in_namespace(flags, Path::new("true"));
     let output =
         command.stdin(Stdio::null()).output().map_err(|error| format!("cannot start unshare: {error}"))?;
     if output.status.success() {
@@ -184,7 +196,7 @@ fn try_namespace(flags: &str) -> Result<(), String> {
 #[cfg(unix)]
 fn enter_namespace(flags: &str, program: &Path) -> String {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let mut command = in_namespace(flags, SET_UP, program);
+    let mut command = in_namespace(flags, program);
     command.args(arguments).env(NETWORK_VARIABLE, OWN_NETWORK);
     std::os::unix::process::CommandExt::exec(&mut command).to_string()
 }
@@ -194,20 +206,38 @@ fn enter_namespace(_flags: &str, _program: &Path) -> String {
     "network namespaces exist on Linux alone".into()
 }
 
-fn in_namespace(flags: &str, set_up: &str, program: &Path) -> Command {
+fn in_namespace(flags: &str, program: &Path) -> Command {
     let mut command = Command::new("unshare");
-    command.args([flags, "--", "sh", "-c", set_up]).arg(program);
+    command.args([flags, "--", "sh", "-c", &set_up()]).arg(program);
     command
 }
 
-/// `program`, to be started where nobody else can be reached; only from within a namespace of our own.
-pub fn alone(program: &Path) -> Command {
-    in_namespace("-n", SET_UP_ALONE, program)
+/// A process with a network namespace of its own, which ends with its standard input.
+pub fn namespace_holder(program: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["-n", "--"]).arg(program).arg("demo");
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
 }
 
-/// `program`, to be started in the network of the process `pid`.
-pub fn beside(pid: u32, program: &Path) -> Command {
-    let mut command = Command::new("nsenter");
-    command.args(["--net", "--target", &pid.to_string(), "--"]).arg(program);
+/// Makes a command of [`namespace_holder`] the holder that it is to be.
+pub fn give_holder_role(command: &mut Command) {
+    command.env(ROLE_VARIABLE, HOLDER_ROLE);
+}
+
+/// A line for the shell, in which `ip` is found.
+pub fn shell(line: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{PATH} && {line}")]);
     command
+}
+
+/// `command`, to be started in the network of the process `pid`.
+pub fn beside(pid: u32, command: &Command) -> Command {
+    let mut entering = Command::new("nsenter");
+    entering
+        .args(["--net", "--target", &pid.to_string(), "--"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    entering
 }
