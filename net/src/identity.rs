@@ -59,7 +59,7 @@ impl Identity {
         Self::from_seed(seed).ok_or_else(|| IdentityError::Random("not a key".into()))
     }
 
-    fn from_seed(mut seed: [u8; 32]) -> Option<Self> {
+    pub(crate) fn from_seed(mut seed: [u8; 32]) -> Option<Self> {
         let secret = ed25519::SecretKey::try_from_bytes(&mut seed).ok()?;
         Some(Self { pair: ed25519::Keypair::from(secret) })
     }

@@ -2,11 +2,13 @@
 //! older one.
 //!
 //! Always: a key never changes, and names the clients that it is not told to, who were retired when it was made; so
-//! that holds with whoever passes it on, however old the roster that he has read. Rings merge as sets: whatever was
+//! that holds with whoever passes it on, however old the roster that he has read. Its maker signs it: what somebody made
+//! who was retired is replaced too. Rings merge as sets: whatever was
 //! made at once in two places is kept, and the key with the highest number, then the highest id, is the newest for
 //! everybody. The newest announces and proves; of older ones eight in all are kept.
 //! Left out: who is a member. That is the roster's alone; a key only keeps strangers, and who was retired, from asking.
 
+use crate::identity::{Identity, verify};
 use crate::membership::WorkgroupKey;
 use crate::random;
 use std::collections::BTreeSet;
@@ -18,50 +20,85 @@ use tokio::sync::watch;
 
 /// Keys that a ring holds; the oldest go. A member that was away while more were made has to be invited anew.
 pub const KEYS_MAX: usize = 8;
+/// The number of a workgroup's first key.
+const FIRST: u32 = 1;
 /// Clients that a key names.
 const WITHOUT_MAX: usize = 512;
 /// The longest text of a ring.
-pub(crate) const RING_MAX_BYTES: usize = KEYS_MAX * (80 + WITHOUT_MAX * 65);
+pub(crate) const RING_MAX_BYTES: usize = KEYS_MAX * (80 + 65 + 130 + WITHOUT_MAX * 65);
 
 /// One key and whom it is not told to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RingKey {
     number: u32,
-    /// Of all of it.
+    /// Of all of it but the signature.
     id: [u8; 16],
     pub key: WorkgroupKey,
+    /// Who made it, with its signature; the first of a workgroup has none.
+    maker: Option<(ClientId, [u8; 64])>,
     without: BTreeSet<ClientId>,
 }
 
 impl RingKey {
-    fn new(number: u32, key: WorkgroupKey, without: BTreeSet<ClientId>) -> Self {
-        let mut made = Self { number, id: [0; 16], key, without };
-        let hash = blake3::derive_key("tcat 1 id of a workgroup key", made.line().as_bytes());
-        made.id = std::array::from_fn(|i| hash[i]);
-        made
+    fn first(key: WorkgroupKey) -> Self {
+        let (number, without) = (FIRST, BTreeSet::new());
+        Self { number, id: id_of(&told(number, &key, None, &without)), key, maker: None, without }
+    }
+
+    fn made(number: u32, key: WorkgroupKey, maker: &Identity, without: BTreeSet<ClientId>) -> Self {
+        let told = told(number, &key, Some(&maker.client_id()), &without);
+        let maker = Some((maker.client_id(), maker.sign(&signed(&told))));
+        Self { number, id: id_of(&told), key, maker, without }
     }
 
     fn order(&self) -> (u32, [u8; 16]) {
         (self.number, self.id)
     }
 
-    /// `NUMBER KEY CLIENT...`
+    fn maker(&self) -> Option<&ClientId> {
+        self.maker.as_ref().map(|(maker, _)| maker)
+    }
+
+    /// `1 KEY`, or `NUMBER KEY MAKER CLIENT... SIGNATURE`.
     fn line(&self) -> String {
-        let mut line = format!("{} {}", self.number, hex(self.key.as_bytes()));
-        for client in &self.without {
-            line.push(' ');
-            line.push_str(&client.to_string());
+        let mut line = told(self.number, &self.key, self.maker(), &self.without);
+        if let Some((_, signature)) = &self.maker {
+            line = line + " " + &hex(signature);
         }
         line
     }
 
+    /// Nothing if it cannot be read, or its maker did not sign it.
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
-        let number = words.next()?.parse().ok()?;
+        let number: u32 = words.next()?.parse().ok()?;
         let key = WorkgroupKey::from_bytes(from_hex(words.next()?).ok()?);
+        if number == FIRST {
+            return words.next().is_none().then(|| Self::first(key));
+        }
+        let maker: ClientId = words.next()?.parse().ok()?;
+        let signature = from_hex(words.next_back()?).ok()?;
         let without: BTreeSet<ClientId> = words.map(|word| word.parse().ok()).collect::<Option<_>>()?;
-        (without.len() <= WITHOUT_MAX).then(|| Self::new(number, key, without))
+        let told = told(number, &key, Some(&maker), &without);
+        let sound =
+            number > FIRST && without.len() <= WITHOUT_MAX && verify(&maker, &signed(&told), &signature);
+        sound.then(|| Self { number, id: id_of(&told), key, maker: Some((maker, signature)), without })
     }
+}
+
+/// A key's line without its signature.
+fn told(number: u32, key: &WorkgroupKey, maker: Option<&ClientId>, without: &BTreeSet<ClientId>) -> String {
+    let clients = maker.into_iter().chain(without).map(|client| format!(" {client}"));
+    format!("{number} {}{}", hex(key.as_bytes()), clients.collect::<String>())
+}
+
+fn signed(told: &str) -> Vec<u8> {
+    [b"tcat 1 workgroup key ", told.as_bytes()].concat()
+}
+
+fn id_of(told: &str) -> [u8; 16] {
+    let hash = blake3::derive_key("tcat 1 id of a workgroup key", told.as_bytes());
+    std::array::from_fn(|i| hash[i])
 }
 
 /// Why a text is no ring of keys. It repeats nothing of what was read.
@@ -85,10 +122,10 @@ pub struct Keyring {
 impl Keyring {
     /// The ring of a new workgroup.
     pub fn new(key: WorkgroupKey) -> Self {
-        Self { keys: vec![RingKey::new(1, key, BTreeSet::new())] }
+        Self { keys: vec![RingKey::first(key)] }
     }
 
-    /// Reads what [`Keyring::text`] wrote, or a file of the time when a workgroup had one key and nothing but that.
+    /// Reads what [`Keyring::text`] wrote, and checks who made each; or a file of the time when a workgroup had one key and nothing but that.
     pub fn parse(text: &str) -> Result<Self, KeyringError> {
         if text.len() > RING_MAX_BYTES {
             return Err(KeyringError::Unreadable);
@@ -99,7 +136,7 @@ impl Keyring {
         let keys: Option<Vec<_>> = text.lines().map(RingKey::parse).collect();
         let mut keys = keys.unwrap_or_default();
         keys.sort_by_key(RingKey::order);
-        keys.dedup();
+        keys.dedup_by_key(|key| key.id);
         match (1..=KEYS_MAX).contains(&keys.len()) {
             true => Ok(Self { keys }),
             false => Err(KeyringError::Unreadable),
@@ -128,9 +165,16 @@ impl Keyring {
         (!keys.is_empty()).then_some(Self { keys })
     }
 
-    /// Whether the newest key was made without all of these.
+    /// Whether the newest key was made by none of these, and without all of them.
     pub fn is_without<'a>(&self, retired: impl IntoIterator<Item = &'a ClientId>) -> bool {
-        self.keys.last().is_some_and(|newest| retired.into_iter().all(|one| newest.without.contains(one)))
+        self.keys.last().is_some_and(|newest| {
+            retired.into_iter().all(|one| newest.without.contains(one) && newest.maker() != Some(one))
+        })
+    }
+
+    /// Who made the newest key; none made the first of a workgroup.
+    pub fn maker(&self) -> Option<ClientId> {
+        self.keys.last().and_then(RingKey::maker).copied()
     }
 
     /// Whom the newest key is not told to.
@@ -139,7 +183,7 @@ impl Keyring {
     }
 
     /// With a new key that is not told to any of these, nor to anybody that the present one is not told to.
-    fn rotated(&self, retired: &[ClientId]) -> io::Result<Self> {
+    fn rotated(&self, maker: &Identity, retired: &[ClientId]) -> io::Result<Self> {
         let number = self.keys.last().map_or(0, |newest| newest.number);
         let number = number.checked_add(1).ok_or_else(|| io::Error::other("there is no higher number"))?;
         let without: BTreeSet<_> = self.without().chain(retired).copied().collect();
@@ -147,7 +191,7 @@ impl Keyring {
             return Err(io::Error::other(format!("more than {WITHOUT_MAX} clients were retired")));
         }
         let mut ring = self.clone();
-        ring.keys.push(RingKey::new(number, WorkgroupKey::generate()?, without));
+        ring.keys.push(RingKey::made(number, WorkgroupKey::generate()?, maker, without));
         ring.drop_oldest();
         Ok(ring)
     }
@@ -159,7 +203,7 @@ impl Keyring {
             return Err(KeyringError::TooFarAhead);
         }
         let mut ring = self.clone();
-        let unknown = |key: &&RingKey| !self.keys.contains(key);
+        let unknown = |key: &&RingKey| self.keys.iter().all(|ours| ours.id != key.id);
         ring.keys.extend(other.keys.iter().filter(unknown).cloned());
         ring.keys.sort_by_key(RingKey::order);
         ring.drop_oldest();
@@ -192,6 +236,8 @@ pub trait KeyStore: Send + Sync {
 /// One node's ring of a workgroup: durable before anybody is told, and the same for all that use it.
 pub struct Keys {
     ring: Mutex<Keyring>,
+    /// Who makes new ones.
+    identity: Identity,
     /// Held while the ring is changed.
     store: Mutex<Box<dyn KeyStore>>,
     changes: watch::Sender<u64>,
@@ -199,9 +245,9 @@ pub struct Keys {
 
 impl Keys {
     /// Begins with a ring as it was kept.
-    pub fn new(ring: Keyring, store: Box<dyn KeyStore>) -> Arc<Self> {
+    pub fn new(identity: Identity, ring: Keyring, store: Box<dyn KeyStore>) -> Arc<Self> {
         let (changes, _) = watch::channel(0);
-        Arc::new(Self { ring: Mutex::new(ring), store: Mutex::new(store), changes })
+        Arc::new(Self { ring: Mutex::new(ring), identity, store: Mutex::new(store), changes })
     }
 
     /// The ring now.
@@ -218,7 +264,7 @@ impl Keys {
     pub fn rotate(&self, retired: &[ClientId]) -> io::Result<bool> {
         self.change(|ring| match ring.is_without(retired) {
             true => Ok(None),
-            false => ring.rotated(retired).map(Some),
+            false => ring.rotated(&self.identity, retired).map(Some),
         })
     }
 

@@ -415,7 +415,8 @@ mod tests {
     #[test]
     fn who_was_away_while_keys_were_made_proves_with_one_that_it_knows() {
         let old = ring(7);
-        let keys = crate::keyring::Keys::new(old.clone(), Box::new(Nowhere));
+        let maker = crate::identity::Identity::generate().unwrap();
+        let keys = crate::keyring::Keys::new(maker, old.clone(), Box::new(Nowhere));
         for n in 0..3 {
             assert!(keys.rotate(&[ClientId([n + 10; 32])]).unwrap());
         }

@@ -71,9 +71,9 @@ pub(crate) async fn member_with(
     let identity = Identity::generate().unwrap();
     let client = identity.client_id();
     let config = NetConfig {
-        identity,
+        identity: identity.clone(),
         workgroup: WorkgroupId([3; 16]),
-        keys: Keys::new(ring(), Box::new(Nowhere)),
+        keys: Keys::new(identity, ring(), Box::new(Nowhere)),
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         interfaces: vec![],
         static_peers: peers.into_iter().map(crate::address::PeerAddress::from).collect(),

@@ -7,6 +7,7 @@
 use crate::admission::{Invitations, Refusal, admit};
 use crate::bulk::{ContentSource, SourceContent, fetch};
 use crate::bulk_server::serve;
+use crate::identity::Identity;
 use crate::invite_code::InviteCode;
 use crate::join::ask;
 use crate::keyring::{KeyStore, Keyring, Keys};
@@ -61,7 +62,8 @@ impl KeyStore for Nowhere {
 
 /// The ring of a workgroup in which one was retired.
 async fn ring() -> Keyring {
-    let keys = Keys::new(Keyring::new(WorkgroupKey::from_bytes([7; 32])), Box::new(Nowhere));
+    let maker = Identity::from_seed([0x77; 32]).unwrap();
+    let keys = Keys::new(maker, Keyring::new(WorkgroupKey::from_bytes([7; 32])), Box::new(Nowhere));
     fixed::with(0x66, async { keys.rotate(&[ClientId([0x33; 32])]).unwrap() }).await;
     keys.ring()
 }

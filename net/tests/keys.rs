@@ -93,7 +93,7 @@ async fn keys_made_at_once_in_two_places_are_known_to_both_sides_when_they_meet(
     let [carl, dora] = [1, 2].map(|n| tcat_engine::ids::ClientId([n; 32]));
     let anna = start(&first, ring(), &[]).await;
     assert!(anna.keys.rotate(&[carl]).unwrap());
-    let two = Keys::new(ring(), Box::new(common::Nowhere));
+    let two = Keys::new(Identity::generate().unwrap(), ring(), Box::new(common::Nowhere));
     assert!(two.rotate(&[dora]).unwrap());
     let ben = start(&second, two.ring(), &[&anna]).await;
     until("both have both", || anna.keys.ring() == ben.keys.ring()).await;
@@ -110,7 +110,7 @@ async fn keys_made_at_once_in_two_places_are_known_to_both_sides_when_they_meet(
 async fn a_key_that_was_kept_and_told_to_nobody_before_a_crash_is_told_after_it() {
     let (first, second) = identities();
     let carl = tcat_engine::ids::ClientId([1; 32]);
-    let before = Keys::new(ring(), Box::new(common::Nowhere));
+    let before = Keys::new(Identity::generate().unwrap(), ring(), Box::new(common::Nowhere));
     assert!(before.rotate(&[carl]).unwrap());
     // What the file says is all that is left of the run before.
     let kept = Keyring::parse(&before.ring().text()).unwrap();

@@ -227,7 +227,7 @@ mod tests {
             client_name: String::new(),
         };
         let roster = Names(Arc::clone(&failing));
-        let keys = Keys::new(ring, Box::new(Nowhere));
+        let keys = Keys::new(Identity::generate().unwrap(), ring, Box::new(Nowhere));
         let book = InvitationBook::new(ticket, keys, roster, runtime.handle().clone());
         Scene { book, failing, _runtime: runtime }
     }

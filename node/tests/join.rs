@@ -80,7 +80,7 @@ impl Scene {
         let mut ticket = ticket(group);
         change(&mut ticket);
         let tokio = tokio::runtime::Handle::current();
-        let keys = Keys::new(group.keys.clone(), Box::new(Nowhere));
+        let keys = Keys::new(settings.identity.clone(), group.keys.clone(), Box::new(Nowhere));
         let book = Arc::new(InvitationBook::new(ticket, keys.clone(), Arc::clone(&stores.catalog), tokio));
         let (net, mut events) = Net::start(NetConfig {
             identity: settings.identity.clone(),

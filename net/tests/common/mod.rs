@@ -125,10 +125,11 @@ pub struct Setup {
 }
 
 pub fn config(setup: Setup, shelf: Arc<Shelf>) -> NetConfig {
+    let identity = setup.identity.unwrap_or_else(|| Identity::generate().unwrap());
     NetConfig {
-        identity: setup.identity.unwrap_or_else(|| Identity::generate().unwrap()),
+        identity: identity.clone(),
         workgroup: WorkgroupId([3; 16]),
-        keys: Keys::new(setup.ring.unwrap_or_else(ring), Box::new(Nowhere)),
+        keys: Keys::new(identity, setup.ring.unwrap_or_else(ring), Box::new(Nowhere)),
         listen: vec![setup.listen.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap())],
         interfaces: setup.interfaces,
         static_peers: setup.peers.into_iter().map(PeerAddress::from).collect(),

@@ -95,9 +95,9 @@ async fn start(
     let client = identity.client_id();
     let services: Arc<dyn Services> = Arc::new(services);
     let config = NetConfig {
-        identity,
+        identity: identity.clone(),
         workgroup: GROUP,
-        keys: Keys::new(Keyring::new(WorkgroupKey::from_bytes([7; 32])), Box::new(Nowhere)),
+        keys: Keys::new(identity, Keyring::new(WorkgroupKey::from_bytes([7; 32])), Box::new(Nowhere)),
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         interfaces: vec!["lo".to_owned()],
         static_peers: peers.iter().copied().map(PeerAddress::from).collect(),

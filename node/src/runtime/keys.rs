@@ -2,9 +2,9 @@
 //!
 //! Who retires makes the key at once. That can come to nothing (a crash, a full disk), and of two keys that were made
 //! at once in two places each may be known to one of the retired: so every node looks whether the newest key was made
-//! without all whom the roster calls retired, and if it stays otherwise somebody makes another, one after the other.
+//! by a member and without all whom the roster calls retired, and if it stays otherwise somebody makes another, one after the other.
 
-use super::driver::EngineHandle;
+use super::driver::{EngineHandle, NodeEngine};
 use crate::home::write_secret;
 use std::io;
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tcat_engine::ids::ClientId;
 use tcat_engine::ports::Input;
+use tcat_engine::roster::Admission;
 use tcat_net::{KeyStore, Keyring, Keys, NetHandle};
 
 /// How often we look.
@@ -48,8 +49,13 @@ pub(super) async fn tend(keys: Arc<Keys>, me: ClientId, engine: EngineHandle, ne
             () = tokio::time::sleep(LOOK) => false,
             changed = changes.changed() => changed.is_ok(),
         };
-        let Ok(retired) = engine.ask(|engine| engine.retired()).await else { return };
         let ring = keys.ring();
+        let maker = ring.maker();
+        let read = move |engine: &NodeEngine| {
+            let is_strange = |maker: &ClientId| engine.admission(maker) != Admission::Member;
+            (engine.retired(), maker.filter(is_strange))
+        };
+        let Ok((mut retired, strange_maker)) = engine.ask(read).await else { return };
         // Who made the key has read of a retirement that we have not.
         if is_new
             && ring.without().any(|client| !retired.contains(client))
@@ -57,6 +63,8 @@ pub(super) async fn tend(keys: Arc<Keys>, me: ClientId, engine: EngineHandle, ne
         {
             return;
         }
+        // A key of somebody who is no member may be known to whoever was retired.
+        retired.extend(strange_maker);
         // Who is retired itself makes none: nobody would hear of it.
         if ring.is_without(&retired) || retired.contains(&me) {
             wanted_since = None;

@@ -138,7 +138,11 @@ impl Group {
         let serving =
             Arc::new(Serving::new(engine.clone(), Arc::clone(&folder), Arc::clone(&client_database)));
         let admitting = Admitting { catalog: Arc::clone(&catalog), engine: engine.clone() };
-        let keys = Keys::new(group.keys.clone(), Box::new(KeyFile(group.key_file.clone())));
+        let keys = Keys::new(
+            settings.identity.clone(),
+            group.keys.clone(),
+            Box::new(KeyFile(group.key_file.clone())),
+        );
         let book =
             Arc::new(InvitationBook::new(ticket(group), Arc::clone(&keys), admitting, Handle::current()));
         let services = HostServices { finding: Arc::clone(&finding), keeping: Arc::clone(&keeping) };
