@@ -110,6 +110,44 @@ async fn two_workgroups_on_one_lan_see_no_names_of_each_other() {
     assert_ne!(value(&packets, "wg=", 32), "");
 }
 
+/// What follows `wg=` in each packet that names this client, in order, without repetition.
+fn groups_of(packets: &[Vec<u8>], peer: &Peer) -> Vec<String> {
+    let id = format!("id={}", peer.id);
+    let mut groups: Vec<String> = Vec::new();
+    for packet in packets.iter().filter(|packet| texts(packet).iter().any(|text| text.contains(&id))) {
+        let group = value(std::slice::from_ref(packet), "wg=", 32);
+        if groups.last() != Some(&group) {
+            groups.push(group);
+        }
+    }
+    groups
+}
+
+#[tokio::test]
+async fn who_knows_only_an_older_key_is_found_by_mdns_and_then_announced_under_the_newest() {
+    let Some(mut lan) =
+        Lan::enter("who_knows_only_an_older_key_is_found_by_mdns_and_then_announced_under_the_newest").await
+    else {
+        return;
+    };
+    let socket = stranger();
+    let hosts = [host(&mut lan, 1).await, host(&mut lan, 2).await];
+    let listening = tokio::task::spawn_blocking(move || overhear(&socket, Duration::from_secs(8)));
+    let stayed = hosts[0].start_with_a_new_key().await;
+    let away = hosts[1].start(true, "").await;
+    let took = stayed.meets(&away).await;
+    println!("they met after {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    let packets = listening.await.unwrap();
+    let (new, old_and_new) = (groups_of(&packets, &stayed), groups_of(&packets, &away));
+    assert_eq!(new.len(), 1, "{new:?}");
+    // Who was retired knows the old hash alone: of the members nothing is announced under it any more.
+    assert!(
+        old_and_new.first() != new.first() && old_and_new.last() == new.first(),
+        "{old_and_new:?} {new:?}"
+    );
+}
+
 /// A name as DNS writes it.
 fn name(parts: &[&str]) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::hosts::{Host, Lan, Peer};
+use common::hosts::{Host, Lan, Peer, tunnel};
 use std::time::Duration;
 
 /// What is promised of a peer that can be reached again.
@@ -195,4 +195,37 @@ async fn a_static_peer_is_back_soon_whatever_mdns_says() {
         hosts[0].cut(false);
         is_back(&format!("a cut of {cut_ms} ms"), one.meets(&two).await);
     }
+}
+
+#[tokio::test]
+async fn beside_a_tunnel_members_find_each_other_on_the_lan_and_static_peers_through_the_tunnel() {
+    let Some(mut lan) =
+        Lan::enter("beside_a_tunnel_members_find_each_other_on_the_lan_and_static_peers_through_the_tunnel")
+            .await
+    else {
+        return;
+    };
+    let (mut one, other) = (lan.host(), lan.host());
+    one.listening_port = 4711;
+    tunnel(&one, &other);
+    // At first there is nothing but the tunnel: nobody can be discovered, and a static peer is reached.
+    let first = one.start(true, "").await;
+    let second = other.start(true, "10.9.0.1:4711").await;
+    let took = first.meets(&second).await;
+    println!("through the tunnel after {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    second.kill().await;
+    // With a LAN beside it they find each other there.
+    up(&one, "10.77.0.1");
+    up(&other, "10.77.0.2");
+    let second = other.start(true, "").await;
+    let took = first.meets(&second).await;
+    println!("on the LAN after {took:?}");
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    // The LAN goes, the tunnel stays: a static peer is back.
+    second.kill().await;
+    one.cut(true);
+    let second = other.start(true, "10.9.0.1:4711").await;
+    let took = first.meets(&second).await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }

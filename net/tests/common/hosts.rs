@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tcat_engine::ids::ClientId;
 use tcat_net::{Identity, Keyring, Net, NetEvent, WorkgroupKey};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -96,6 +97,17 @@ impl Lan {
     }
 }
 
+/// A link between two hosts alone, like that of a VPN: one address at each end, no multicast.
+pub fn tunnel(one: &Host, other: &Host) {
+    let (near, far) = (one.holder.id(), other.holder.id());
+    shell(&format!("ip link add tun1 netns {near} type veth peer name tun1 netns {far}"));
+    for (host, ours, theirs) in [(one, 1, 2), (other, 2, 1)] {
+        host.run(&format!(
+            "ip addr add 10.9.0.{ours} peer 10.9.0.{theirs} dev tun1; ip link set tun1 multicast off up"
+        ));
+    }
+}
+
 /// Runs a script on the switch.
 pub fn shell(script: &str) {
     assert!(Command::new("sh").args(["-c", script]).status().unwrap().success(), "{script}");
@@ -122,8 +134,16 @@ impl Host {
 
     /// The same in the workgroup of this key.
     pub async fn start_in(&self, key: [u8; 32], mdns: bool, peers: &str) -> Peer {
-        let arguments =
-            format!("{} {} {} {mdns} {peers}", self.identity.display(), key[0], self.listening_port);
+        self.start_with(&key[0].to_string(), mdns, peers).await
+    }
+
+    /// The same by mDNS alone, and it knows a newer key, made when somebody was retired.
+    pub async fn start_with_a_new_key(&self) -> Peer {
+        self.start_with(&format!("{}+", KEY[0]), true, "").await
+    }
+
+    async fn start_with(&self, key: &str, mdns: bool, peers: &str) -> Peer {
+        let arguments = format!("{} {key} {} {mdns} {peers}", self.identity.display(), self.listening_port);
         let mut command = tokio::process::Command::new("nsenter");
         command.args(["-t", &self.holder.id().to_string(), "-n", "--"]).arg(std::env::current_exe().unwrap());
         command.args(["--exact", &self.test, "--nocapture"]).env(PEER, arguments).stdout(Stdio::piped());
@@ -250,13 +270,18 @@ async fn be_a_peer(arguments: &str) -> ! {
         identity.save(path).unwrap();
         identity
     });
-    let key = WorkgroupKey::from_bytes([words.next().unwrap().parse().unwrap(); 32]);
+    let key = words.next().unwrap();
+    let is_rotated = key.ends_with('+');
+    let key = WorkgroupKey::from_bytes([key.trim_end_matches('+').parse().unwrap(); 32]);
     let ring = Some(Keyring::new(key));
     let listen = SocketAddr::from(([0, 0, 0, 0], words.next().unwrap().parse().unwrap()));
     let mdns = words.next() == Some("true");
     say(format!("I am {}", identity.client_id()));
     let setup = Setup { identity: Some(identity), ring, mdns, listen: Some(listen), ..Setup::default() };
     let mut config = config(setup, Default::default());
+    if is_rotated {
+        config.keys.rotate(&[ClientId([9; 32])]).unwrap();
+    }
     config.static_peers = words.map(|peer| peer.parse().unwrap()).collect();
     let (handle, mut events) = Net::start(config).await.unwrap();
     tokio::spawn(async move {
