@@ -6,7 +6,8 @@
 use crate::files::{self, FileError, Presence};
 use crate::types::{
     BrakeAnswer, BrakeRequest, BrakeStatus, DeleteAnswer, DeleteRequest, ErrorBody, Invite, Members,
-    RetireAnswer, RetireRequest, ScanAnswer, Show, Status, WAIT_MS_MAX, WaitAnswer, WaitRequest,
+    PromoteAnswer, RetireAnswer, RetireRequest, ScanAnswer, Show, Status, WAIT_MS_MAX, WaitAnswer,
+    WaitRequest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -168,6 +169,11 @@ impl Client {
     /// Retires a member, by name or by id, for good.
     pub fn retire(&self, client: &str) -> Result<RetireAnswer, ClientError> {
         self.post("members/retire", &RetireRequest { client: client.to_owned() }, QUICK)
+    }
+
+    /// Makes this node host.
+    pub fn promote(&self) -> Result<PromoteAnswer, ClientError> {
+        self.post("promote", &Empty {}, QUICK)
     }
 
     fn get<T: DeserializeOwned>(&self, route: &str, limit: Duration) -> Result<T, ClientError> {

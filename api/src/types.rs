@@ -400,6 +400,17 @@ pub struct RetireRequest {
     pub client: String,
 }
 
+/// `POST /v1/promote`: this node is host.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PromoteAnswer {
+    /// The number of the catalog's epoch that begins with it.
+    pub epoch: u64,
+    /// Who was host before, if that is known.
+    pub host_before: Option<String>,
+    /// Whether that host could be reached, and has told its roster and been told.
+    pub handed_over: bool,
+}
+
 /// The member is retired.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct RetireAnswer {

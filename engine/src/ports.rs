@@ -62,6 +62,8 @@ pub enum Input {
     Rescan,
     /// The roster has changed, or somebody who is not in it as we read it is at the door: read it again.
     RosterChanged,
+    /// The catalog has changed, or is another one by now: read on in its feed.
+    CatalogChanged,
     /// Nobody waits for that any more.
     WaitCancelled(u64),
     /// A person wants the item deleted everywhere, as it stands here.

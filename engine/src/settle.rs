@@ -282,10 +282,21 @@ fn pending(s: &Situation<'_>, row: &CatalogRow, owner: ClientId) -> Verdict {
         Local::File(_) if holds && ours => Verdict::Complete,
         Local::File(_) if based && ours => Verdict::Upload,
         Local::File(_) if holds || based => Verdict::Wait(Reason::Pending),
+        // An earlier step of the row, which gives way once the content is there.
+        Local::File(l) if is_earlier_step(s, row, &l) && ours => Verdict::Wait(Reason::PendingRepair),
+        Local::File(l) if is_earlier_step(s, row, &l) => Verdict::Wait(Reason::Pending),
         // Somebody saved another content where the item is to come: it must not wait for bytes that may never come.
         Local::File(_) => Verdict::Conflict,
         Local::Absent | Local::Unknown if ours => Verdict::Wait(Reason::PendingRepair),
         Local::Absent | Local::Unknown => Verdict::Wait(Reason::Pending),
+    }
+}
+
+/// Whether the file is what the row had before: as rows 9 and 13 see it.
+fn is_earlier_step(s: &Situation<'_>, row: &CatalogRow, l: &Content) -> bool {
+    match s.base() {
+        Some(base) => base.content.same_as(l) && row.chain_has(&base.revision),
+        None => row.chain_holds(l),
     }
 }
 

@@ -121,6 +121,9 @@ fn pending_rows(s: &Situation<'_>, facts: &Facts, row: &CatalogRow, owner: Clien
     let based = facts.base.is_some_and(|base| base.revision == row.revision);
     let in_line = s.copy.is_some_and(|copy| copy.line.iter().any(|step| step.revision == row.revision));
     let ours = owner == s.me || !s.owner_at_it;
+    let newer = facts.base.is_some_and(|base| row.chain.iter().any(|link| link.revision == base.revision));
+    let in_chain = facts.file.is_some_and(|l| row.chain_holds(&l));
+    let earlier = (facts.is_b && newer) || (facts.base.is_none() && in_chain);
     let adopt = Verdict::Adopt(ChainLink { revision: row.revision, content: row.content });
     vec![
         ("5: in our line, or L = C on another base", in_line || is_c && !based, adopt),
@@ -129,6 +132,8 @@ fn pending_rows(s: &Situation<'_>, facts: &Facts, row: &CatalogRow, owner: Clien
         ("5: ours, L = C", ours && is_c, Verdict::Complete),
         ("5: ours, on the row", ours && file && based, Verdict::Upload),
         ("5: its owner is at it", file && (is_c || based), Verdict::Wait(Reason::Pending)),
+        ("5: ours, L before it in the chain", earlier && ours, Verdict::Wait(Reason::PendingRepair)),
+        ("5: L before it in the chain", earlier, Verdict::Wait(Reason::Pending)),
         ("5: another L", file, Verdict::Conflict),
         ("5: absent, ours", ours, Verdict::Wait(Reason::PendingRepair)),
         ("5: absent", true, Verdict::Wait(Reason::Pending)),

@@ -163,6 +163,7 @@ fn router(shared: Shared) -> Router {
         .route("/v1/invite", post(invite))
         .route("/v1/members", get(members))
         .route("/v1/members/retire", post(retire))
+        .route("/v1/promote", post(promote))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -345,6 +346,13 @@ async fn invite(State(shared): State<Shared>, which: WhichQuery) -> Response {
 async fn members(State(shared): State<Shared>, which: WhichQuery) -> Response {
     match shared.control(which) {
         Ok(control) => shared.answer(control.members()).await,
+        Err(refused) => refused.into_response(),
+    }
+}
+
+async fn promote(State(shared): State<Shared>, which: WhichQuery) -> Response {
+    match shared.control(which) {
+        Ok(control) => shared.answer(control.promote()).await,
         Err(refused) => refused.into_response(),
     }
 }

@@ -82,6 +82,10 @@ pub enum Command {
     /// Show who belongs to the workgroup, or retire somebody
     #[command(after_help = "Example:\n  tcat members\n  tcat members retire ben")]
     Members(commands::members::Args),
+    /// Make this node host: it keeps the catalog and the objects for the workgroup
+    #[command(after_help = "The host before gives way, now or when it returns; nothing is lost by it.\n\n\
+                            Example:\n  tcat promote && tcat wait")]
+    Promote,
     /// Run the node, until it is stopped
     #[command(after_help = "Ctrl-C or SIGTERM stop it cleanly.\n\nExample:\n  tcat run --home /srv/tcat")]
     Run,
@@ -132,6 +136,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Invite => commands::invite::run(&context),
         Command::Join(args) => commands::join::run(&context, &args),
         Command::Members(args) => commands::members::run(&context, &args),
+        Command::Promote => commands::promote::run(&context),
         Command::Run => commands::run::run(&context, crate::runtime::start),
         Command::Status(args) => commands::status::run(&context, &args),
         Command::Tui(args) => commands::tui::run(&context, &args),

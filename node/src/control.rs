@@ -6,8 +6,8 @@
 use async_trait::async_trait;
 use std::time::Duration;
 use tcat_api::types::{
-    BrakeAnswer, BrakeStatus, DeleteAnswer, Invite, Members, RetireAnswer, ScanAnswer, Show, Status,
-    WaitAnswer,
+    BrakeAnswer, BrakeStatus, DeleteAnswer, Invite, Members, PromoteAnswer, RetireAnswer, ScanAnswer, Show,
+    Status, WaitAnswer,
 };
 
 /// The running node, as its control API sees it.
@@ -41,6 +41,9 @@ pub trait Control: Send + Sync + 'static {
     /// Retires a member, by name or by id: what it wrote counts as far as this node has it. The first retirement
     /// stands.
     async fn retire(&self, client: &str) -> Result<RetireAnswer, ControlError>;
+
+    /// Makes this node host: from then on it keeps the catalog and the objects.
+    async fn promote(&self) -> Result<PromoteAnswer, ControlError>;
 }
 
 /// Why the node cannot do what it was asked.

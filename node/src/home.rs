@@ -146,6 +146,11 @@ impl Home {
         self.root.join(format!("workgroup-{id}.host"))
     }
 
+    /// `workgroup-ID.roster`: who belongs to a workgroup that has a host, for the day on which this node takes its place.
+    pub fn workgroup_roster_file(&self, id: WorkgroupId) -> PathBuf {
+        self.root.join(format!("workgroup-{id}.roster"))
+    }
+
     /// `catalog.db`: the embedded catalog.
     pub fn catalog_file(&self) -> PathBuf {
         self.root.join("catalog.db")

@@ -7,9 +7,9 @@
 
 use crate::config::{Config, WorkgroupConfig};
 use crate::home::Home;
+use crate::host::Host;
 use crate::host::catalog_client::HostCatalog;
-use crate::host::finding::Finding;
-use crate::host::keeping::{Keeping, Kept};
+use crate::host::keeping::Kept;
 use crate::host::objects_client::HostObjects;
 use crate::host::wire::PEER_URL;
 use crate::output::Failure;
@@ -60,12 +60,15 @@ pub struct WorkgroupSettings {
     pub catalog_url: String,
     /// The object store's URL.
     pub objects_url: String,
-    /// Whether the catalog is the one embedded in this home: then this node is host and serves it to members.
-    pub keeps_catalog: bool,
+    /// Whether a host keeps the catalog: this node, where it lies in its home, or another. The URL says who began with
+    /// it; who has it now is found out.
+    pub hosted_catalog: bool,
     /// The same of the objects.
-    pub keeps_objects: bool,
-    /// Where is remembered which member is host.
-    pub host_file: PathBuf,
+    pub hosted_objects: bool,
+    /// Whether another workgroup of this home has the home's own objects too.
+    pub shares_objects: bool,
+    /// The home.
+    pub home: Home,
     /// The node database's file.
     pub database_file: PathBuf,
     /// What the media folder's marker must say.
@@ -78,10 +81,8 @@ pub struct Stores {
     pub catalog: Arc<dyn Catalog>,
     /// The object store.
     pub objects: Objects,
-    /// Who is host.
-    pub(crate) finding: Arc<Finding>,
-    /// What this node keeps, while it is host.
-    pub(crate) keeping: Arc<Keeping>,
+    /// Who is host, and what this node keeps while it is that itself.
+    pub(crate) host: Host,
     /// The media folder, locked.
     pub folder: CacheFolder,
     /// The engine's store.
@@ -108,7 +109,8 @@ impl NodeSettings {
         for (n, group) in config.workgroups.iter().enumerate() {
             let port = if n == 0 { config.listen.port() } else { 0 };
             let listen = SocketAddr::new(config.listen.ip(), port);
-            workgroups.push(WorkgroupSettings::load(home, identity.client_id(), group, listen)?);
+            let client = identity.client_id();
+            workgroups.push(WorkgroupSettings::load(home, client, group, &config.workgroups, listen)?);
         }
         if let Some(name) = only {
             workgroups.retain(|group| group.name == name || group.id.to_string() == name);
@@ -138,6 +140,7 @@ impl WorkgroupSettings {
         home: &Home,
         client: ClientId,
         group: &WorkgroupConfig,
+        others: &[WorkgroupConfig],
         listen: SocketAddr,
     ) -> Result<Self, Failure> {
         let id = group.workgroup_id().map_err(Failure::of)?;
@@ -150,9 +153,14 @@ impl WorkgroupSettings {
             media: group.media.clone(),
             catalog_url: group.catalog.clone(),
             objects_url: group.objects.clone(),
-            keeps_catalog: group.catalog.strip_prefix("sqlite:").is_some_and(embedded(home.catalog_file())),
-            keeps_objects: group.objects.strip_prefix("file:").is_some_and(embedded(home.objects_folder())),
-            host_file: home.workgroup_host_file(id),
+            hosted_catalog: group.catalog == PEER_URL
+                || in_home("sqlite:", &group.catalog, home.catalog_file()),
+            hosted_objects: group.objects == PEER_URL
+                || in_home("file:", &group.objects, home.objects_folder()),
+            shares_objects: others
+                .iter()
+                .any(|other| other.id != group.id && in_home("file:", &other.objects, home.objects_folder())),
+            home: home.clone(),
             database_file: home.workgroup_database(id),
             marker: marker(home, client, id),
         })
@@ -170,50 +178,56 @@ impl WorkgroupSettings {
             Ok::<_, Failure>((folder, database, old_root))
         });
         let (folder, database, old_root) = opening.await.map_err(Failure::of)??;
-        let finding = Arc::new(Finding::load(identity.clone(), self.id, self.host_file.clone()));
-        let keeping = Arc::new(Keeping::default());
-        let host = (Arc::clone(&finding), Arc::clone(&keeping));
-        let (mut kept, mut is_host) = (Kept { catalog: None, objects: None }, false);
-        let catalog: Arc<dyn Catalog> = match self.catalog_url.as_str() {
-            PEER_URL => Arc::new(HostCatalog::new(host.0.clone(), host.1.clone())),
-            url => {
-                let opened = open_catalog(url, self.id).await.map_err(Failure::of)?;
-                if self.keeps_catalog {
-                    (kept.catalog, is_host) = (Some(opened), true);
-                    Arc::new(HostCatalog::new(host.0.clone(), host.1.clone()))
-                } else {
-                    opened
-                }
-            }
-        };
-        let of_host =
-            || Objects::remote(PEER_URL, Arc::new(HostObjects::new(host.0.clone(), host.1.clone())));
-        let objects = match self.objects_url.as_str() {
-            PEER_URL => of_host(),
-            url => {
-                let opened = Objects::open(url).map_err(Failure::of)?;
-                if self.keeps_objects {
-                    (kept.objects, is_host) = (Some(opened), true);
-                    of_host()
-                } else {
-                    opened
-                }
-            }
-        };
-        if is_host {
-            keeping.begin(kept);
+        let host = Host::load(identity, self.id, &self.home);
+        if let Some(kept) = self.open_kept(&host).await? {
+            host.keeping.begin(kept);
         }
-        Ok(Stores { catalog, objects, finding, keeping, folder, database, old_root })
+        let catalog: Arc<dyn Catalog> = match self.hosted_catalog {
+            true => Arc::new(HostCatalog::new(host.clone())),
+            false => open_catalog(&self.catalog_url, self.id).await.map_err(Failure::of)?,
+        };
+        let objects = match self.hosted_objects {
+            true => Objects::remote(PEER_URL, Arc::new(HostObjects::new(host.clone()))),
+            false => Objects::open(&self.objects_url).map_err(Failure::of)?,
+        };
+        Ok(Stores { catalog, objects, host, folder, database, old_root })
     }
 
-    /// What members are told of where the catalog is: whatever lies in this home they reach through this node.
+    /// What this node keeps, if it is host. It is where the workgroup's catalog lies in its home: so a node that became
+    /// host is it again after a restart, and one whose catalog was put aside is not.
+    async fn open_kept(&self, host: &Host) -> Result<Option<Kept>, Failure> {
+        if !self.hosted_catalog {
+            let embedded = self.hosted_objects && self.objects_url != PEER_URL;
+            let objects = embedded.then(|| Objects::open(&self.objects_url)).transpose();
+            let objects = objects.map_err(Failure::of)?;
+            return Ok(objects.map(|objects| Kept { catalog: None, objects: Some(objects) }));
+        }
+        let file = self.home.catalog_file();
+        let another = || host.finding.remembered().is_some_and(|claim| claim.client != self.marker.client);
+        if !file.exists() && (self.catalog_url == PEER_URL || another()) {
+            return Ok(None);
+        }
+        let catalog = match open_catalog(&format!("sqlite:{}", file.display()), self.id).await {
+            // That of another workgroup of this home.
+            Err(CatalogError::NoSuchWorkgroup { .. }) if self.catalog_url == PEER_URL => return Ok(None),
+            opened => opened.map_err(Failure::of)?,
+        };
+        let objects = self.hosted_objects.then(|| {
+            let folder = self.home.objects_folder();
+            Objects::open(&format!("file:{}", folder.display()))
+        });
+        let objects = objects.transpose().map_err(Failure::of)?;
+        Ok(Some(Kept { catalog: Some(catalog), objects }))
+    }
+
+    /// What members are told of where the catalog is: whatever a host keeps they reach through it.
     pub fn catalog_for_members(&self) -> &str {
-        if self.keeps_catalog { PEER_URL } else { &self.catalog_url }
+        if self.hosted_catalog { PEER_URL } else { &self.catalog_url }
     }
 
     /// The same of the objects.
     pub fn objects_for_members(&self) -> &str {
-        if self.keeps_objects { PEER_URL } else { &self.objects_url }
+        if self.hosted_objects { PEER_URL } else { &self.objects_url }
     }
 }
 
@@ -223,9 +237,10 @@ async fn open_catalog(url: &str, workgroup: WorkgroupId) -> Result<Arc<dyn Catal
     Ok(catalog)
 }
 
-/// Whether a URL's path is that of the home's own.
-fn embedded(own: PathBuf) -> impl FnOnce(&str) -> bool {
-    move |path| std::path::absolute(own).is_ok_and(|own| own == Path::new(path))
+/// Whether a URL names the home's own.
+fn in_home(scheme: &str, url: &str, own: PathBuf) -> bool {
+    let path = url.strip_prefix(scheme);
+    path.is_some_and(|path| std::path::absolute(own).is_ok_and(|own| own == Path::new(path)))
 }
 
 /// What the marker of this client's media folder for a workgroup says.

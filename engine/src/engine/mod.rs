@@ -256,6 +256,7 @@ impl<S: Store> Engine<S> {
             Input::ScanFailed(why) => self.scan_failed(why)?,
             Input::Rescan => self.watch.want_scan(self.now.mono_ms),
             Input::RosterChanged => self.roster.hint(self.now.mono_ms),
+            Input::CatalogChanged => self.feed.hint(self.now.mono_ms),
             Input::Done(id, outcome) => self.effect_done(id, outcome)?,
             Input::Progress(id, bytes) => self.progress(id, bytes),
             Input::Retry(item) => self.retry(item),

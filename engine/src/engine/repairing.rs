@@ -38,11 +38,19 @@ impl<S: Store> Engine<S> {
     /// Whether the owner of a pending row is live and has a file that it can bring there. It counts as being at it until
     /// we have listened for a lease.
     pub(super) fn owner_at_it(&mut self, item: &ItemId, row: Option<&CatalogRow>) -> Result<bool> {
-        let Some(RowState::Pending { owner }) = row.map(|row| row.state) else { return Ok(false) };
+        let Some((row, RowState::Pending { owner })) = row.map(|row| (row, row.state)) else {
+            return Ok(false);
+        };
         if owner == self.config.me {
             return Ok(false);
         }
-        let holds = |entry: &OwnedEntry| entry.owner() == owner && entry.entry.held_content().is_some();
+        // The row's content, or what was made of it: who still has an earlier step, having only found out that the object
+        // is missing, cannot bring it.
+        let holds = |entry: &OwnedEntry| {
+            let held = entry.entry.held_content();
+            let goes_on = entry.entry.copy.as_ref().is_some_and(|copy| copy.has_step(&row.revision));
+            entry.owner() == owner && held.is_some_and(|held| goes_on || held.same_as(&row.content))
+        };
         if self.is_live(&owner) && self.entries(item)?.iter().any(holds) {
             self.doubts.ownerless_ms.remove(item);
             return Ok(true);

@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::batch::{Batch, Record};
-use crate::clock::{Incarnation, Stamp};
+use crate::catalog::{ChainLink, Revision};
+use crate::clock::{Dot, Incarnation, Stamp};
 use crate::content::{Content, Md5};
 use crate::engine::tests::{Bench, ME, NoKeys, OTHER, row_of};
 use crate::entry::{Copy, Entry, Held};
+use crate::ids::ClientId;
 use crate::paths::MediaPath;
 use crate::ports::{Effect, Output};
 
@@ -19,9 +21,13 @@ fn row(state: RowState) -> CatalogRow {
 
 /// The other says that it holds the item's file, or not.
 fn other_holds(bench: &mut Bench, counter: u64, holds: bool) {
+    other_has(bench, counter, holds.then_some(row(RowState::Active).content), None);
+}
+
+fn other_has(bench: &mut Bench, counter: u64, content: Option<Content>, base: Option<ChainLink>) {
     let path = MediaPath::parse("a.jpg").unwrap();
-    let held = Held { content: row(RowState::Active).content, path, cached_date_ms: 0 };
-    let copy = Copy { held: holds.then_some(held), base: None, line: Vec::new() };
+    let held = content.map(|content| Held { content, path, cached_date_ms: 0 });
+    let copy = Copy { held, base, line: Vec::new() };
     let entry = Entry { copy: Some(copy), ..Entry::default() }.encode().unwrap();
     let records = vec![Record { item: ITEM, entry }];
     let batch = Batch::sign(OTHER, Incarnation(9), counter, records, &NoKeys).unwrap();
@@ -60,6 +66,26 @@ fn the_owner_of_a_pending_row_counts_as_at_it_until_we_have_listened_for_a_lease
     let mut bench = Bench::new();
     assert!(!at_it(&mut bench, RowState::Active) && !at_it(&mut bench, RowState::Pending { owner: ME }));
     assert!(!bench.engine.owner_at_it(&ITEM, None).unwrap());
+}
+
+#[test]
+fn an_owner_that_has_only_an_earlier_step_of_the_row_cannot_bring_it() {
+    let pending = RowState::Pending { owner: OTHER };
+    let other = Content { md5: Md5([7; 16]), size: 9, blake3: None };
+    let row = row(pending);
+    let earlier =
+        ChainLink { revision: Revision(Dot { client: ClientId([9; 32]), ..row.revision.0 }), content: other };
+    let current = ChainLink { revision: row.revision, content: row.content };
+    // An edit of what the row has is another matter: it goes on from there.
+    for (base, brings) in [(earlier, false), (current, true)] {
+        let mut bench = Bench::new();
+        bench.at(100_000, true);
+        other_has(&mut bench, 1, Some(other), Some(base));
+        assert!(at_it(&mut bench, pending));
+        assert_eq!(bench.engine.listens_until_ms(&ITEM).is_some(), !brings);
+        bench.at(110_000, true);
+        assert_eq!(at_it(&mut bench, pending), brings);
+    }
 }
 
 fn orders(bench: &Bench) -> Vec<Unsound> {

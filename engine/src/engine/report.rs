@@ -4,8 +4,8 @@ use super::brake::BrakeReport;
 use super::slots::Slot;
 use super::tasks::{Job, Task};
 use super::{Engine, Result};
-use crate::catalog::CatalogRow;
 use crate::catalog::FeedChange;
+use crate::catalog::{CatalogRow, FeedPosition};
 use crate::clock::{Incarnation, Stamp, VersionVector};
 use crate::codec;
 use crate::content::{Blake3, Content};
@@ -262,6 +262,11 @@ impl<S: Store> Engine<S> {
         let rivals = self.rivals(item, task, content)?;
         let above = rivals.iter().map(|rival| (rival.dot.client, rival.claim.epoch));
         Ok(above.filter(|(_, epoch)| *epoch > ours).max_by_key(|(_, epoch)| *epoch))
+    }
+
+    /// How far the catalog's feed is in our mirror.
+    pub fn feed_position(&self) -> FeedPosition {
+        self.feed.position()
     }
 
     /// The item whose file belongs at a path, compared as file systems that ignore case do.

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use std::io::{Read, Write};
 use std::time::Instant;
 use tcat_api::types::{
-    BrakeAnswer, BrakeStatus, DeleteAnswer, Invite, MemberRow, Members, RetireAnswer, ScanAnswer, Show,
-    Status, WaitAnswer,
+    BrakeAnswer, BrakeStatus, DeleteAnswer, Invite, MemberRow, Members, PromoteAnswer, RetireAnswer,
+    ScanAnswer, Show, Status, WaitAnswer,
 };
 use tcat_api::{Client, ClientError};
 
@@ -46,6 +46,9 @@ impl Control for FakeNode {
     }
     async fn retire(&self, client: &str) -> Result<RetireAnswer, ControlError> {
         Ok(RetireAnswer { id: "1".into(), name: client.to_owned() })
+    }
+    async fn promote(&self) -> Result<PromoteAnswer, ControlError> {
+        Ok(PromoteAnswer { epoch: 2, ..PromoteAnswer::default() })
     }
 }
 

@@ -7,6 +7,7 @@ pub mod init;
 pub mod invite;
 pub mod join;
 pub mod members;
+pub mod promote;
 pub mod run;
 pub mod scan;
 mod setup;

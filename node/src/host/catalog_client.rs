@@ -3,9 +3,8 @@
 //! Always: without a connection to the host a call fails at once as unreachable; a lost answer says nothing of whether
 //! the thing was done, and asking again is right, as with every catalog. Who is host is asked at each call.
 
+use super::Host;
 use super::catalog_server::perform;
-use super::finding::Finding;
-use super::keeping::Keeping;
 use super::wire::{Answer, PEER_URL, Request, WireIntended, WireMember, hear_answer, say};
 use async_trait::async_trait;
 use std::io;
@@ -24,29 +23,28 @@ use tokio::sync::Semaphore;
 
 /// The catalog of whoever is host.
 pub struct HostCatalog {
-    finding: Arc<Finding>,
-    keeping: Arc<Keeping>,
+    host: Host,
     /// The host resets more; some places stay free for streams that end a moment later there than here.
     turns: Semaphore,
 }
 
 impl HostCatalog {
-    /// The catalog of whoever `finding` finds, or what this node is `keeping`.
-    pub fn new(finding: Arc<Finding>, keeping: Arc<Keeping>) -> Self {
-        Self { finding, keeping, turns: Semaphore::new(SERVICE_STREAMS_MAX / 2) }
+    /// The catalog of whoever is found to be host, or what this node is keeping.
+    pub fn new(host: Host) -> Self {
+        Self { host, turns: Semaphore::new(SERVICE_STREAMS_MAX / 2) }
     }
 
     fn own(&self) -> Option<Arc<dyn Catalog>> {
-        self.keeping.own().and_then(|kept| kept.catalog)
+        self.host.keeping.own().and_then(|kept| kept.catalog)
     }
 
     async fn ask(&self, request: Request) -> Result<Answer, CatalogError> {
         if let Some(own) = self.own() {
-            return perform(own.as_ref(), &self.finding, &request).await;
+            return perform(own.as_ref(), &self.host, self.host.finding.me(), &request).await;
         }
         let _turn = self.turns.acquire().await; // Never closed, so always a turn.
         let asked = async {
-            let mut stream = self.finding.open(Service::Catalog).await?;
+            let mut stream = self.host.finding.open(Service::Catalog).await?;
             say(stream.as_mut(), &request).await?;
             hear_answer::<_, Answer>(stream.as_mut()).await
         };

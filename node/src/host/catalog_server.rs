@@ -3,8 +3,7 @@
 //! Always: what a member asks to be done in a name is done only in its own. An answer that would not fit in a frame is
 //! made smaller where it can be: the feed in shorter pages.
 
-use super::HostServices;
-use super::finding::Finding;
+use super::Host;
 use super::wire::{
     Answer, PEER_URL, Request, WireCatalogError, WireImport, WireIntended, WireMember, hear, say_bytes,
 };
@@ -15,7 +14,7 @@ use tcat_net::{ByteStream, FRAME_MAX_BYTES};
 use tcat_storage::catalog::{Catalog, CatalogError, FEED_PAGE_MAX, Intended, Member, Workgroup};
 
 /// Serves the stream to its end.
-pub async fn serve(host: &HostServices, from: ClientId, stream: &mut dyn ByteStream) -> io::Result<()> {
+pub async fn serve(host: &Host, from: ClientId, stream: &mut dyn ByteStream) -> io::Result<()> {
     while let Some(request) = hear::<_, Request>(stream).await? {
         let bytes = answer_bytes(host, from, request).await?;
         say_bytes(stream, &bytes).await?;
@@ -23,7 +22,7 @@ pub async fn serve(host: &HostServices, from: ClientId, stream: &mut dyn ByteStr
     Ok(())
 }
 
-async fn answer_bytes(host: &HostServices, from: ClientId, mut request: Request) -> io::Result<Vec<u8>> {
+async fn answer_bytes(host: &Host, from: ClientId, mut request: Request) -> io::Result<Vec<u8>> {
     loop {
         let answer = answer(host, from, &request).await.unwrap_or_else(|error| Answer::Error(error.into()));
         let bytes = codec::encode(&answer).map_err(io::Error::other)?;
@@ -41,7 +40,7 @@ async fn answer_bytes(host: &HostServices, from: ClientId, mut request: Request)
     }
 }
 
-async fn answer(host: &HostServices, from: ClientId, request: &Request) -> Result<Answer, CatalogError> {
+async fn answer(host: &Host, from: ClientId, request: &Request) -> Result<Answer, CatalogError> {
     if let Some(author) = request.author()
         && author != from
     {
@@ -55,26 +54,37 @@ async fn answer(host: &HostServices, from: ClientId, request: &Request) -> Resul
         }
         return Ok(Answer::Hello(host.finding.best().await));
     }
-    let Some(catalog) = host.keeping.own().and_then(|kept| kept.catalog) else {
+    let _answering = host.keeping.answering().await;
+    let Some(catalog) = host.keeping.for_members().and_then(|kept| kept.catalog) else {
         let why = "the member that was asked is not its host".to_owned();
         return Err(CatalogError::Unreachable { catalog: PEER_URL.into(), why });
     };
-    perform(catalog.as_ref(), &host.finding, request).await
+    perform(catalog.as_ref(), host, from, request).await
 }
 
 /// Does what is asked in the catalog that this node keeps, whoever asks.
 pub async fn perform(
     catalog: &dyn Catalog,
-    finding: &Finding,
+    host: &Host,
+    from: ClientId,
     request: &Request,
 ) -> Result<Answer, CatalogError> {
     if let Some(answer) = read(catalog, request).await? {
+        if let Request::Feed(after, _) = request {
+            host.keeping.has_read(from, after);
+        }
         return Ok(answer);
+    }
+    if matches!(request, Request::Create(_)) && !host.keeping.may_enter(&from) {
+        let why = "a new epoch has begun, and what members know is not given back yet".to_owned();
+        return Err(CatalogError::Busy { catalog: PEER_URL.into(), why });
     }
     let answer = change(catalog, request).await?;
     if let (Request::NewEpoch(_), Answer::Epoch(epoch)) = (request, &answer) {
-        finding.claim_own(epoch.number).await;
+        host.keeping.epoch_began(*epoch);
+        host.finding.claim_own(epoch.number).await;
     }
+    host.keeping.changed.notify_waiters();
     Ok(answer)
 }
 

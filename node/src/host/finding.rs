@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 use tcat_engine::ids::{ClientId, WorkgroupId};
 use tcat_net::{ByteStream, Identity, NetHandle, Service};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 /// How long nobody is asked again, nor told, and how long it is not looked again who of those that claim is a member.
@@ -45,8 +45,8 @@ pub struct Finding {
     state: Mutex<State>,
     /// When members were last asked; held while they are.
     asked: tokio::sync::Mutex<Option<Instant>>,
-    /// Another claim rules than did.
-    news: Notify,
+    /// Told when another claim rules than did.
+    news: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -68,7 +68,7 @@ impl Finding {
             way: OnceLock::new(),
             state: Mutex::new(state),
             asked: tokio::sync::Mutex::new(None),
-            news: Notify::new(),
+            news: watch::Sender::new(()),
         }
     }
 
@@ -141,7 +141,17 @@ impl Finding {
                 return;
             }
         }
-        self.news.notify_one();
+        self.news.send_replace(());
+    }
+
+    /// Hears when another claim rules than did.
+    pub fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
+    }
+
+    /// Who ruled when this node ran last, as far as its file says: before it is connected and can ask the roster.
+    pub fn remembered(&self) -> Option<HostClaim> {
+        self.lock().claims.best(|_| Listed::Member).map(|best| best.claim)
     }
 
     /// This node is host, and its catalog is at this epoch.
@@ -199,8 +209,8 @@ impl Finding {
 
     /// Tells all connected members whenever another claim rules; never returns.
     pub async fn keep_told(&self) {
-        loop {
-            self.news.notified().await;
+        let mut news = self.news();
+        while news.changed().await.is_ok() {
             if let Some((net, _)) = self.way.get() {
                 self.tell(net, net.connected()).await;
             }

@@ -12,29 +12,45 @@ pub mod catalog_server;
 pub mod claims;
 pub mod finding;
 pub mod keeping;
+pub mod mirror;
 pub mod objects_client;
 pub mod objects_server;
+pub mod soundness;
 #[cfg(test)]
 mod tests;
 pub mod wire;
 
+use crate::home::Home;
 use async_trait::async_trait;
 use finding::Finding;
 use keeping::Keeping;
+use mirror::RosterMirror;
 use std::sync::Arc;
-use tcat_engine::ids::ClientId;
-use tcat_net::{ByteStream, Service, Services};
+use tcat_engine::ids::{ClientId, WorkgroupId};
+use tcat_net::{ByteStream, Identity, Service, Services};
 
-/// What this node does for the other members of a workgroup.
-pub struct HostServices {
+/// What a node knows of the host of a workgroup, and what it does for members while it is that itself.
+#[derive(Clone)]
+pub struct Host {
     /// Who is host, as far as this node knows.
     pub finding: Arc<Finding>,
     /// What this node keeps, while it is host.
     pub keeping: Arc<Keeping>,
+    /// The roster, as far as it was read.
+    pub mirror: Arc<RosterMirror>,
+}
+
+impl Host {
+    /// What the home of `identity`'s node remembers.
+    pub fn load(identity: &Identity, workgroup: WorkgroupId, home: &Home) -> Self {
+        let finding = Finding::load(identity.clone(), workgroup, home.workgroup_host_file(workgroup));
+        let mirror = RosterMirror::load(workgroup, home.workgroup_roster_file(workgroup));
+        Self { finding: Arc::new(finding), keeping: Arc::default(), mirror: Arc::new(mirror) }
+    }
 }
 
 #[async_trait]
-impl Services for HostServices {
+impl Services for Host {
     async fn serve(&self, from: ClientId, service: Service, mut stream: Box<dyn ByteStream>) {
         let served = match service {
             Service::Catalog => catalog_server::serve(self, from, stream.as_mut()).await,

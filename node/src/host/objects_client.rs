@@ -1,7 +1,6 @@
 //! The objects of a workgroup that has a host, each operation on a stream of its own, or in what this node keeps.
 
-use super::finding::Finding;
-use super::keeping::Keeping;
+use super::Host;
 use super::wire::{ObjectAnswer, ObjectRequest, PEER_URL, hear_bytes, say, say_bytes};
 use async_trait::async_trait;
 use futures::future::{Either, select};
@@ -26,8 +25,7 @@ const NAMING_WAIT: Duration = Duration::from_secs(120);
 
 /// The objects of whoever is host.
 pub struct HostObjects {
-    finding: Arc<Finding>,
-    keeping: Arc<Keeping>,
+    host: Host,
     /// The host resets more; some places stay free for streams that end a moment later there than here.
     turns: Arc<Semaphore>,
 }
@@ -46,19 +44,19 @@ struct Asked {
 }
 
 impl HostObjects {
-    /// The objects of whoever `finding` finds, or what this node is `keeping`.
-    pub fn new(finding: Arc<Finding>, keeping: Arc<Keeping>) -> Self {
-        Self { finding, keeping, turns: Arc::new(Semaphore::new(SERVICE_STREAMS_MAX / 2)) }
+    /// The objects of whoever is found to be host, or what this node is keeping.
+    pub fn new(host: Host) -> Self {
+        Self { host, turns: Arc::new(Semaphore::new(SERVICE_STREAMS_MAX / 2)) }
     }
 
     fn own(&self) -> Option<Objects> {
-        self.keeping.own().and_then(|kept| kept.objects)
+        self.host.keeping.own().and_then(|kept| kept.objects)
     }
 
     async fn ask(&self, request: ObjectRequest) -> Result<Asked, ObjectError> {
         let turn = self.turns.clone().acquire_owned().await.ok(); // Never closed, so always a turn.
         let asked = async {
-            let mut stream = self.finding.open(Service::Objects).await?;
+            let mut stream = self.host.finding.open(Service::Objects).await?;
             say(stream.as_mut(), &request).await?;
             let answer = late(read_frame(&mut stream, FRAME_MAX_BYTES)).await?;
             let answer = decoded(answer)?;

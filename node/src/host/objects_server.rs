@@ -19,7 +19,7 @@ const PIECES_AHEAD: usize = 2;
 /// Serves the one request of a stream.
 pub async fn serve(keeping: &Keeping, stream: &mut dyn ByteStream) -> io::Result<()> {
     let Some(request) = hear::<_, ObjectRequest>(stream).await? else { return Ok(()) };
-    let Some(objects) = keeping.own().and_then(|kept| kept.objects) else {
+    let Some(objects) = keeping.for_members().and_then(|kept| kept.objects) else {
         let why = "the member that was asked is not its host".to_owned();
         return say(stream, &ObjectAnswer::Unreachable(why)).await;
     };

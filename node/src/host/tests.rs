@@ -1,13 +1,14 @@
 //! A member that works with the host's catalog and objects over loopback, as it would with its own.
 
-use super::HostServices;
+use super::Host;
 use super::catalog_client::HostCatalog;
 use super::claims::{HostClaim, Listed};
 use super::finding::{Finding, Roster};
-use super::keeping::{Keeping, Kept};
+use super::keeping::Kept;
 use super::objects_client::HostObjects;
 use super::wire::{Answer, PEER_URL, Request, hear_answer, say};
 use crate::demo::verify::hash_bytes;
+use crate::home::Home;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::fs;
@@ -86,14 +87,9 @@ impl KeyStore for Nowhere {
     }
 }
 
-async fn start(
-    identity: Identity,
-    peers: &[std::net::SocketAddr],
-    finding: Arc<Finding>,
-    services: HostServices,
-) -> Member {
+async fn start(identity: Identity, peers: &[std::net::SocketAddr], host: Host) -> Member {
     let client = identity.client_id();
-    let services: Arc<dyn Services> = Arc::new(services);
+    let (finding, services) = (Arc::clone(&host.finding), Arc::new(host) as Arc<dyn Services>);
     let config = NetConfig {
         identity: identity.clone(),
         workgroup: GROUP,
@@ -136,20 +132,20 @@ async fn scene() -> Scene {
     let (identity, bens) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     own.admit(identity.client_id(), "anna").await.unwrap();
     own.admit(bens.client_id(), "ben").await.unwrap();
-    let finding = Arc::new(Finding::load(identity.clone(), GROUP, path("a.host")));
-    let keeping = Arc::new(Keeping::default());
-    keeping.begin(Kept { catalog: Some(own.clone()), objects: Some(kept) });
-    finding.claim_own(own.epoch().await.unwrap().number).await;
-    let services = HostServices { finding: finding.clone(), keeping };
-    let host = start(identity, &[], finding, services).await;
-    let finding = Arc::new(Finding::load(bens.clone(), GROUP, path("b.host")));
-    let keeping = Arc::new(Keeping::default());
-    let services = HostServices { finding: finding.clone(), keeping: keeping.clone() };
-    let ben = start(bens, &[host.address], finding.clone(), services).await;
+    let at = |name: &str| Home::at(folder.path().join(name));
+    for home in [at("a"), at("b")] {
+        home.create().unwrap();
+    }
+    let annas = Host::load(&identity, GROUP, &at("a"));
+    annas.keeping.begin(Kept { catalog: Some(own.clone()), objects: Some(kept) });
+    annas.finding.claim_own(own.epoch().await.unwrap().number).await;
+    let host = start(identity, &[], annas).await;
+    let member = Host::load(&bens, GROUP, &at("b"));
+    let ben = start(bens, &[host.address], member.clone()).await;
     wait_for(|| !ben.net.connected().is_empty() && !host.net.connected().is_empty()).await;
-    let catalog = HostCatalog::new(finding.clone(), keeping.clone());
-    let objects = Objects::remote(PEER_URL, Arc::new(HostObjects::new(finding.clone(), keeping)));
-    Scene { folder, host, ben, own, catalog, finding, objects }
+    let catalog = HostCatalog::new(member.clone());
+    let objects = Objects::remote(PEER_URL, Arc::new(HostObjects::new(member.clone())));
+    Scene { folder, host, ben, own, catalog, finding: member.finding, objects }
 }
 
 impl Scene {
@@ -297,7 +293,8 @@ async fn without_its_host_every_call_fails_at_once_and_works_again_when_it_is_ba
     assert!(matches!(away, Err(ObjectError::Unreachable { .. })), "{away:?}");
     assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
     // Who is started alone knows whom to wait for.
-    let again = Finding::load(Identity::generate().unwrap(), GROUP, scene.path("b.host"));
+    let file = Home::at(scene.path("b")).workgroup_host_file(GROUP);
+    let again = Finding::load(Identity::generate().unwrap(), GROUP, file);
     again.connect(scene.ben.net.clone(), Arc::new(Everybody));
     assert_eq!(again.known().await.map(|host| host.client), Some(scene.host.client));
 }

@@ -4,6 +4,7 @@ use super::driver::{EngineHandle, Stopped};
 use super::effects::Effects;
 use super::events::Events;
 use super::keys;
+use super::promoting::Promotion;
 use super::scanning::Finished;
 use super::serving::Serving;
 use crate::control::{Control, ControlError};
@@ -16,8 +17,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tcat_api::types::{
     BrakeAnswer, BrakeStatus, ByteCounts, ClientStatus, ConflictNote, CopyRow, DeleteAnswer, ImportRow,
-    Invite, MediaCounts, MediaRow, MemberRow, Members, PeerStatus, RetireAnswer, ScanAnswer, Show, Status,
-    TaskStatus, UnreadableNote, WaitAnswer, WorkgroupStatus,
+    Invite, MediaCounts, MediaRow, MemberRow, Members, PeerStatus, PromoteAnswer, RetireAnswer, ScanAnswer,
+    Show, Status, TaskStatus, UnreadableNote, WaitAnswer, WorkgroupStatus,
 };
 use tcat_engine::catalog::{CatalogRow, RowState};
 use tcat_engine::catalog_rules::being_killed;
@@ -46,6 +47,7 @@ pub(super) struct GroupControl {
     pub(super) catalog: Arc<dyn Catalog>,
     pub(super) book: Arc<InvitationBook>,
     pub(super) keys: Arc<tcat_net::Keys>,
+    pub(super) promotion: Arc<Promotion>,
 }
 
 fn stopping(_: Stopped) -> ControlError {
@@ -428,6 +430,24 @@ impl Control for GroupControl {
         );
         self.engine.input(Input::RosterChanged).await.map_err(stopping)?;
         Ok(RetireAnswer { id: client.to_string(), name: member.name })
+    }
+
+    async fn promote(&self) -> Result<PromoteAnswer, ControlError> {
+        let promotion = Arc::clone(&self.promotion);
+        // Who asked may go away meanwhile: what was begun is done.
+        let promoted = tokio::spawn(async move { promotion.promote().await }).await;
+        let promoted = promoted.map_err(|_| stopping(Stopped))??;
+        let before = promoted.before.filter(|before| *before != self.me);
+        let names = self.promotion.host.mirror.roster().map(|(_, members)| members).unwrap_or_default();
+        let name = |client: ClientId| {
+            let known = names.iter().find(|(member, _)| member.client == client);
+            known.map_or_else(|| client.short(), |(member, _)| member.name.clone())
+        };
+        Ok(PromoteAnswer {
+            epoch: promoted.epoch,
+            host_before: before.map(name),
+            handed_over: promoted.reached && before.is_some(),
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Doing what the engine orders, one storage or network call each, and telling how it ended.
 
 use super::driver::EngineHandle;
+use crate::host::mirror::RosterMirror;
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use tcat_engine::observation::FileStat;
 use tcat_engine::outboard::Outboard;
 use tcat_engine::paths::MediaPath;
 use tcat_engine::ports::{Effect, EffectId, Input, Object, Outcome, Publish};
+use tcat_engine::roster::Visit;
 use tcat_net::{FetchError, NetHandle};
 use tcat_storage::cache_folder::{
     self, CacheFolder, Expected, FolderError, Moved as FileMoved, Published, SetAside, Trashed,
@@ -36,6 +38,8 @@ pub(super) struct Effects {
     /// How often the engine is told how many bytes a transfer has moved.
     pub(super) progress_pause: Duration,
     pub(super) catalog: Arc<dyn Catalog>,
+    /// The roster, where this node may have to become host.
+    pub(super) mirror: Option<Arc<RosterMirror>>,
     pub(super) objects: Objects,
     pub(super) folder: Arc<CacheFolder>,
     pub(super) client_database: Arc<ClientDatabase>,
@@ -147,7 +151,7 @@ impl Effects {
     async fn perform(&self, id: EffectId, effect: Effect) -> Outcome {
         match effect {
             Effect::ReadFeed { after, limit } => self.read_feed(after, limit).await,
-            Effect::VisitRoster(visit) => answered(self.catalog.visit_roster(&visit).await, Outcome::Roster),
+            Effect::VisitRoster(visit) => self.visit_roster(&visit).await,
             Effect::Create(new) => answered(self.catalog.create(&new).await, Outcome::Created),
             Effect::Repath(repath) => answered(self.catalog.repath(&repath).await, Outcome::Repathed),
             Effect::Commit(commit) => answered(self.catalog.commit(&commit).await, Outcome::Committed),
@@ -185,6 +189,14 @@ impl Effects {
             Ok(Err(error)) => failed(error),
             Err(error) => failed(format!("a step in the media folder broke off: {error}; it is tried again")),
         }
+    }
+
+    async fn visit_roster(&self, visit: &Visit) -> Outcome {
+        let visited = self.catalog.visit_roster(visit).await;
+        if let (Some(mirror), Ok(roster)) = (&self.mirror, &visited) {
+            mirror.visited(roster);
+        }
+        answered(visited, Outcome::Roster)
     }
 
     async fn read_feed(&self, after: FeedPosition, limit: u32) -> Outcome {

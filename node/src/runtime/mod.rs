@@ -10,14 +10,15 @@ mod driver;
 mod effects;
 mod events;
 mod keys;
+mod promoting;
 mod scanning;
 mod serving;
 
 use crate::api_server::Served;
 use crate::commands::run::RunningNode;
-use crate::host::HostServices;
 use crate::host::finding::Finding;
 use crate::host::keeping::Keeping;
+use crate::host::{Host, soundness};
 use crate::invitations::InvitationBook;
 use crate::output::Failure;
 use crate::settings::{NodeSettings, Stores, WorkgroupSettings};
@@ -30,6 +31,7 @@ use effects::Effects;
 use events::Events;
 use futures::future::select_all;
 use keys::KeyFile;
+use promoting::Promotion;
 use scanning::{ScanRequests, Scanning};
 use serving::Serving;
 use std::sync::Arc;
@@ -128,7 +130,7 @@ impl Group {
         group: &WorkgroupSettings,
         client_database: Arc<ClientDatabase>,
     ) -> Result<Self, Failure> {
-        let Stores { catalog, objects, finding, keeping, mut folder, database, old_root } =
+        let Stores { catalog, objects, host, mut folder, database, old_root } =
             group.open(&settings.identity).await?;
         folder.set_author_name(&settings.config.name);
         let folder = Arc::new(folder);
@@ -145,10 +147,9 @@ impl Group {
         );
         let book =
             Arc::new(InvitationBook::new(ticket(group), Arc::clone(&keys), admitting, Handle::current()));
-        let services = HostServices { finding: Arc::clone(&finding), keeping: Arc::clone(&keeping) };
         let (net, net_events) =
-            start_net(settings, group, &keys, &serving, Door(engine.clone()), &book, services).await?;
-        finding.connect(net.clone(), Arc::new(Door(engine.clone())));
+            start_net(settings, group, &keys, &serving, Door(engine.clone()), &book, host.clone()).await?;
+        host.finding.connect(net.clone(), Arc::new(Door(engine.clone())));
         let scanning = Scanning::start(
             engine.clone(),
             folder.root(),
@@ -164,6 +165,7 @@ impl Group {
             quiet_ms: settings.config.scan.quiet_ms,
             progress_pause: Duration::from_millis(Lease(settings.config.lease_ms).progress_ms()),
             catalog: Arc::clone(&catalog),
+            mirror: group.hosted_catalog.then(|| Arc::clone(&host.mirror)),
             objects: objects.clone(),
             folder: Arc::clone(&folder),
             client_database,
@@ -183,9 +185,15 @@ impl Group {
         let signing = Box::new(NodeKeys(settings.identity.clone()));
         let driver = Driver::spawn(database, config, signing, engine.clone(), commands, outside, failed)?;
         let mut helpers = tokio::task::JoinSet::new();
-        helpers.spawn(hear(net_events, engine.clone(), Arc::clone(&finding)));
-        helpers.spawn(host_claims(Arc::clone(&finding), keeping.clone(), Arc::clone(&catalog)));
-        helpers.spawn(keep_house(Arc::clone(&folder), objects.clone(), keeping, settings.config.trash));
+        helpers.spawn(hear(net_events, engine.clone(), Arc::clone(&host.finding)));
+        let promotion = Arc::new(promotion(group, me, &host, &catalog, &engine));
+        spawn_host_helpers(&mut helpers, &promotion);
+        helpers.spawn(keep_house(
+            Arc::clone(&folder),
+            objects.clone(),
+            Arc::clone(&host.keeping),
+            settings.config.trash,
+        ));
         helpers.spawn(keys::tend(Arc::clone(&keys), me, engine.clone(), net.clone()));
         let quiet_ms = settings.config.scan.quiet_ms;
         helpers.spawn(watch_trash(Arc::clone(&folder), engine.clone(), quiet_ms, recovered));
@@ -201,6 +209,7 @@ impl Group {
             catalog: Arc::clone(&catalog),
             book,
             keys,
+            promotion,
         });
         Ok(Self {
             id: group.id.to_string(),
@@ -241,6 +250,38 @@ impl Group {
         let _ = tokio::task::spawn_blocking(move || driver.join()).await;
         self.catalog.close().await;
     }
+}
+
+fn promotion(
+    group: &WorkgroupSettings,
+    me: ClientId,
+    host: &Host,
+    catalog: &Arc<dyn Catalog>,
+    engine: &EngineHandle,
+) -> Promotion {
+    Promotion {
+        me,
+        workgroup: group.id,
+        home: group.home.clone(),
+        elsewhere: (!group.hosted_catalog).then(|| group.catalog_url.clone()),
+        hosted_objects: group.hosted_objects,
+        shares_objects: group.shares_objects,
+        host: host.clone(),
+        catalog: Arc::clone(catalog),
+        engine: engine.clone(),
+        turn: tokio::sync::Mutex::default(),
+    }
+}
+
+/// What goes on as long as the node runs, so that members have a host and know it.
+fn spawn_host_helpers(helpers: &mut tokio::task::JoinSet<()>, promotion: &Arc<Promotion>) {
+    let Promotion { host, catalog, .. } = promotion.as_ref();
+    let (telling, keeping) = (Arc::clone(&host.finding), Arc::clone(&host.mirror));
+    let (looking, catalog, watching) = (host.clone(), Arc::clone(catalog), Arc::clone(promotion));
+    helpers.spawn(async move { telling.keep_told().await });
+    helpers.spawn(async move { keeping.keep(catalog).await });
+    helpers.spawn(soundness::watch(looking));
+    helpers.spawn(async move { watching.watch().await });
 }
 
 fn engine_config(settings: &NodeSettings, media: String) -> EngineConfig {
@@ -286,7 +327,7 @@ async fn start_net(
     serving: &Arc<Serving>,
     door: Door,
     book: &Arc<InvitationBook>,
-    services: HostServices,
+    services: Host,
 ) -> Result<(NetHandle, mpsc::Receiver<NetEvent>), Failure> {
     let config = NetConfig {
         identity: settings.identity.clone(),
@@ -377,17 +418,6 @@ async fn hear(mut events: mpsc::Receiver<NetEvent>, engine: EngineHandle, findin
             return;
         }
     }
-}
-
-/// Says that this node is host, if it is, and passes on what others say.
-async fn host_claims(finding: Arc<Finding>, keeping: Arc<Keeping>, catalog: Arc<dyn Catalog>) {
-    if keeping.own().is_some() {
-        match catalog.epoch().await {
-            Ok(epoch) => finding.claim_own(epoch.number).await,
-            Err(error) => tracing::error!("members are not told that this node is host: {error}"),
-        }
-    }
-    finding.keep_told().await;
 }
 
 /// Removes what nobody needs any more: old trash, uploads that a kill cut off, and partial files that were given up.

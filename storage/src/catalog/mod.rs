@@ -44,7 +44,7 @@ pub use error::CatalogError;
 pub use feed::FEED_PAGE_MAX;
 pub use imports::Import;
 pub use roster::CLIENTS_MAX;
-pub use sqlite::{NewWorkgroup, SqliteCatalog};
+pub use sqlite::{NewWorkgroup, SqliteCatalog, Successor};
 
 use async_trait::async_trait;
 use std::path::PathBuf;

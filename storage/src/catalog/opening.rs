@@ -8,8 +8,8 @@
 use super::error::{CatalogError, explain};
 use super::location::{FileIdentity, folder_of, log_path};
 use super::session::{now_text, random_id};
-use super::sqlite::NewWorkgroup;
-use super::{roster, schema};
+use super::sqlite::{NewWorkgroup, Successor};
+use super::{Workgroup, roster, schema, standings};
 use crate::platform;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -18,6 +18,7 @@ use sqlx::{ConnectOptions, Connection, Row};
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
+use tcat_engine::catalog::CatalogEpoch;
 use tcat_engine::ids::{CatalogId, WorkgroupId, hex};
 
 /// How long one statement waits for a writer of another process.
@@ -62,9 +63,20 @@ pub(super) async fn open(
     Ok(Opened { pool, identity, log, catalog, workgroup })
 }
 
+/// What a new catalog begins with.
+pub(super) enum Beginning<'a> {
+    /// A workgroup without members.
+    New(&'a NewWorkgroup),
+    /// What another catalog knew of its workgroup.
+    Successor(&'a Successor),
+}
+
 /// Makes a new catalog with one workgroup in a file that does not exist or holds nothing yet.
-pub(super) async fn create(path: &Path, shown: &str, workgroup: &NewWorkgroup) -> Result<(), CatalogError> {
-    roster::check_name(&workgroup.name)?;
+pub(super) async fn create(path: &Path, shown: &str, beginning: Beginning<'_>) -> Result<(), CatalogError> {
+    roster::check_name(match &beginning {
+        Beginning::New(workgroup) => &workgroup.name,
+        Beginning::Successor(successor) => &successor.workgroup.name,
+    })?;
     let folder = std::fs::metadata(folder_of(path)).map_err(|error| unreachable(shown, error))?;
     if !folder.is_dir() {
         let error = std::io::Error::new(std::io::ErrorKind::NotADirectory, "its folder is not a folder");
@@ -84,7 +96,7 @@ pub(super) async fn create(path: &Path, shown: &str, workgroup: &NewWorkgroup) -
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     // Another process may have made one since.
     refuse_tables(&mut transaction, shown).await?;
-    fill(&mut transaction, shown, workgroup).await?;
+    fill(&mut transaction, shown, beginning).await?;
     transaction.commit().await.map_err(failed)?;
     connection.close().await.map_err(failed)
 }
@@ -92,7 +104,7 @@ pub(super) async fn create(path: &Path, shown: &str, workgroup: &NewWorkgroup) -
 async fn fill(
     connection: &mut SqliteConnection,
     shown: &str,
-    workgroup: &NewWorkgroup,
+    beginning: Beginning<'_>,
 ) -> Result<(), CatalogError> {
     let failed = |error| explain(shown, "making it", error);
     let random = || {
@@ -102,21 +114,47 @@ async fn fill(
             why: error.to_string(),
         })
     };
-    let catalog = CatalogId(*uuid::Builder::from_random_bytes(random()?).as_uuid().as_bytes()).to_string();
+    let (workgroup, epoch, members) = match beginning {
+        Beginning::New(new) => {
+            let catalog = CatalogId(*uuid::Builder::from_random_bytes(random()?).as_uuid().as_bytes());
+            (workgroup_of(catalog, new), CatalogEpoch { number: 1, id: random()? }, &[][..])
+        }
+        Beginning::Successor(successor) => {
+            let epoch = CatalogEpoch { number: successor.epoch_number, id: random()? };
+            (successor.workgroup.clone(), epoch, &successor.members[..])
+        }
+    };
+    let number = i64::try_from(epoch.number).map_err(|_| CatalogError::Other {
+        catalog: shown.to_owned(),
+        doing: "making it",
+        why: format!("an epoch cannot have the number {}", epoch.number),
+    })?;
+    let catalog = workgroup.catalog.to_string();
     sqlx::raw_sql(schema::CREATE).execute(&mut *connection).await.map_err(failed)?;
+    sqlx::raw_sql(schema::STANDINGS).execute(&mut *connection).await.map_err(failed)?;
     let version = sqlx::query("INSERT INTO tcat_meta (key, value) VALUES ('schemaVersion', ?1)");
     version.bind(schema::VERSION.to_string()).execute(&mut *connection).await.map_err(failed)?;
     let life = sqlx::query(
-        "INSERT INTO tcat_catalogs (id, epochNumber, epochId, createdDate) VALUES (?1, 1, ?2, ?3)",
+        "INSERT INTO tcat_catalogs (id, epochNumber, epochId, createdDate) VALUES (?1, ?2, ?3, ?4)",
     );
-    let life = life.bind(&catalog).bind(hex(&random()?)).bind(now_text());
+    let life = life.bind(&catalog).bind(number).bind(hex(&epoch.id)).bind(now_text());
     life.execute(&mut *connection).await.map_err(failed)?;
     let row = sqlx::query(
         "INSERT INTO tcat_workgroups (catalog_id, id, name, serverPath, cacheRoot) VALUES (?1, ?2, ?3, ?4, ?5)",
     );
     let row = row.bind(&catalog).bind(workgroup.id.to_string()).bind(&workgroup.name);
     let row = row.bind(&workgroup.server_path).bind(&workgroup.cache_root);
-    row.execute(&mut *connection).await.map_err(failed).map(drop)
+    row.execute(&mut *connection).await.map_err(failed)?;
+    for (member, standing) in members {
+        roster::enter(connection, &workgroup.id, member).await.map_err(failed)?;
+        standings::enter(connection, &workgroup.id, &member.client, standing).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn workgroup_of(catalog: CatalogId, new: &NewWorkgroup) -> Workgroup {
+    let NewWorkgroup { id, name, server_path, cache_root } = new.clone();
+    Workgroup { catalog, id, name, server_path, cache_root }
 }
 
 /// How connections are kept.

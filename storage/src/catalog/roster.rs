@@ -8,8 +8,9 @@ use super::error::CatalogError;
 use super::rows::{Reader, stamp_text};
 use super::session::{Session, now_text};
 use super::{Member, Workgroup};
+use sqlx::sqlite::SqliteConnection;
 use tcat_engine::catalog::Revision;
-use tcat_engine::ids::ClientId;
+use tcat_engine::ids::{ClientId, WorkgroupId};
 use tcat_engine::paths::fold;
 
 /// The most clients that a workgroup may have.
@@ -83,6 +84,21 @@ pub(super) async fn admit(
     let query = query.bind(session.workgroup()).bind(client.to_string()).bind(name.clone());
     session.execute(query.bind(fold(&name)).bind(now_text())).await?;
     Ok(Member { client, name, stamp: Default::default() })
+}
+
+/// Enters a member of the catalog before this one, with the name and the stamp that it had.
+pub(super) async fn enter(
+    connection: &mut SqliteConnection,
+    workgroup: &WorkgroupId,
+    member: &Member,
+) -> Result<(), sqlx::Error> {
+    let query = sqlx::query(
+        "INSERT INTO tcat_workgroup_clients (workgroup, id, name, foldedName, vectorClock, admittedDate) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    );
+    let query = query.bind(workgroup.to_string()).bind(member.client.to_string()).bind(&member.name);
+    let query = query.bind(fold(&member.name)).bind(stamp_text(&member.stamp)).bind(now_text());
+    query.execute(connection).await.map(drop)
 }
 
 /// Remembers the latest stamp of a client's writing that entered the catalog.

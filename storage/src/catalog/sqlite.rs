@@ -7,7 +7,7 @@
 
 use super::error::{CatalogError, explain};
 use super::location::{FileIdentity, log_path};
-use super::opening::{self, Opened};
+use super::opening::{self, Beginning, Opened};
 use super::session::{Names, Session, now_text};
 use super::{Catalog, Import, Intended, Member, Workgroup};
 use super::{commit, create, feed, imports, intents, kill, repath, restore, roster, rows, standings};
@@ -23,7 +23,7 @@ use tcat_engine::catalog_orders::{Kill, Killing, NewEpoch, Offer, Offered, Unsou
 use tcat_engine::clock::Stamp;
 use tcat_engine::content::Content;
 use tcat_engine::ids::{ClientId, ItemId, ObjectId, WorkgroupId};
-use tcat_engine::roster::{RosterMember, Visit};
+use tcat_engine::roster::{RosterMember, Standing, Visit};
 use tokio::sync::{Mutex, RwLock};
 
 /// How long a writer waits for its turn among the writers of this process.
@@ -40,6 +40,18 @@ pub struct NewWorkgroup {
     pub server_path: String,
     /// The path to the root of the cache below that, as the seeds' `cacheRoot`.
     pub cache_root: String,
+}
+
+/// What a catalog begins with that takes the place of one which is out of reach, or is given up: the same catalog and
+/// workgroup in a later epoch, with the roster and without any item. Members give back the rest, as to a restored one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Successor {
+    /// The catalog's id and the workgroup, as they were.
+    pub workgroup: Workgroup,
+    /// Above that of every epoch before.
+    pub epoch_number: u64,
+    /// The whole roster. Who is current counts as seen now.
+    pub members: Vec<(Member, Standing)>,
 }
 
 /// The connections to the file that was at our path, and what tells that it is another now.
@@ -62,8 +74,14 @@ impl SqliteCatalog {
     /// refused.
     pub async fn create(path: &Path, workgroup: &NewWorkgroup) -> Result<Self, CatalogError> {
         let (path, shown) = absolute(path)?;
-        opening::create(&path, &shown, workgroup).await?;
+        opening::create(&path, &shown, Beginning::New(workgroup)).await?;
         Self::open(&path, Some(workgroup.id)).await
+    }
+
+    /// Makes a catalog in place of another; the file is whole and closed when this returns.
+    pub async fn create_successor(path: &Path, successor: &Successor) -> Result<(), CatalogError> {
+        let (path, shown) = absolute(path)?;
+        opening::create(&path, &shown, Beginning::Successor(successor)).await
     }
 
     /// Opens the catalog at `path` for its only workgroup, or for the one named.

@@ -8,9 +8,10 @@ use super::error::CatalogError;
 use super::roster;
 use super::rows::{Reader, stamp_text};
 use super::session::Session;
+use sqlx::sqlite::SqliteConnection;
 use std::collections::BTreeMap;
 use tcat_engine::clock::Stamp;
-use tcat_engine::ids::ClientId;
+use tcat_engine::ids::{ClientId, WorkgroupId};
 use tcat_engine::roster::{self as rules, RosterMember, Standing, Visit};
 
 /// The time by the catalog's clock, in milliseconds since 1970.
@@ -64,6 +65,29 @@ async fn read(session: &mut Session) -> Result<Vec<(RosterMember, bool)>, Catalo
         .collect())
 }
 
+/// Enters where a member of the catalog before this one stood.
+pub(super) async fn enter(
+    connection: &mut SqliteConnection,
+    workgroup: &WorkgroupId,
+    client: &ClientId,
+    standing: &Standing,
+) -> Result<(), sqlx::Error> {
+    let (standing, last) = texts(standing);
+    let query = sqlx::query(
+        "INSERT INTO tcat_standings (workgroup, client, standing, lastStamp, seenMs) VALUES (?1, ?2, ?3, ?4, ?5)",
+    );
+    let query = query.bind(workgroup.to_string()).bind(client.to_string()).bind(standing).bind(last);
+    query.bind(i64::try_from(now_ms()).unwrap_or_default()).execute(connection).await.map(drop)
+}
+
+fn texts(standing: &Standing) -> (&'static str, String) {
+    match standing {
+        Standing::Current => ("current", String::new()),
+        Standing::Absent => ("absent", String::new()),
+        Standing::Retired { last } => ("retired", stamp_text(last)),
+    }
+}
+
 async fn write(
     session: &mut Session,
     before: &[(RosterMember, bool)],
@@ -73,11 +97,7 @@ async fn write(
         if before == after && *is_kept {
             continue;
         }
-        let (standing, last) = match after.standing {
-            Standing::Current => ("current", String::new()),
-            Standing::Absent => ("absent", String::new()),
-            Standing::Retired { last } => ("retired", stamp_text(&last)),
-        };
+        let (standing, last) = texts(&after.standing);
         let query = sqlx::query(
             "INSERT INTO tcat_standings (workgroup, client, standing, lastStamp, seenMs) \
              VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (workgroup, client) DO UPDATE SET \
@@ -98,7 +118,7 @@ async fn write(
 #[cfg(test)]
 mod tests {
     use super::super::tests::{ANNA, BEN, fixture, revision};
-    use super::super::{Catalog, CatalogError, Intended};
+    use super::super::{Catalog, CatalogError, Intended, SqliteCatalog, Successor};
     use super::*;
     use tcat_engine::catalog::Refusal;
     use tcat_engine::content::{Content, Md5};
@@ -123,6 +143,37 @@ mod tests {
         assert_eq!((roster[0].standing, roster[1].standing), (Standing::Current, Standing::Absent));
         let roster = fixture.catalog.visit_roster(&here(BEN, first)).await.unwrap();
         assert_eq!(roster[1].standing, Standing::Current);
+    }
+
+    #[tokio::test]
+    async fn a_successor_has_ids_and_roster_of_the_catalog_before_it_and_a_later_epoch() {
+        let fixture = fixture().await;
+        let (stamp, last) = (revision(ANNA, 7).0.stamp, revision(BEN, 4).0.stamp);
+        fixture.catalog.visit_roster(&here(ANNA, stamp)).await.unwrap();
+        fixture.catalog.retire(BEN, last).await.unwrap();
+        fixture.catalog.create(&super::super::tests::new_item(1, "a.jpg")).await.unwrap();
+        let members = fixture.catalog.members().await.unwrap();
+        let standings = [Standing::Current, Standing::Retired { last }];
+        let successor = Successor {
+            workgroup: fixture.catalog.workgroup().await.unwrap(),
+            epoch_number: 8,
+            members: members.clone().into_iter().zip(standings).collect(),
+        };
+        let path = fixture.folder.path().join("second.db");
+        SqliteCatalog::create_successor(&path, &successor).await.unwrap();
+        assert!(!fixture.folder.path().join("second.db-wal").exists(), "one file, which can be renamed");
+        let again = SqliteCatalog::create_successor(&path, &successor).await;
+        assert!(matches!(again, Err(CatalogError::AlreadyThere { .. })), "{again:?}");
+        let second = SqliteCatalog::open(&path, Some(successor.workgroup.id)).await.unwrap();
+        assert_eq!(second.workgroup().await.unwrap(), successor.workgroup);
+        assert_eq!(second.epoch().await.unwrap().number, 8);
+        assert_eq!(second.members().await.unwrap(), members);
+        let roster = second.visit_roster(&here(ANNA, Stamp::default())).await.unwrap();
+        assert_eq!((roster[0].stamp, roster[1].standing), (stamp, standings[1]));
+        let position = fixture.catalog.feed(Default::default(), 9).await.unwrap().through;
+        let epoch = second.epoch().await.unwrap();
+        assert_eq!(second.feed(position, 9).await, Err(CatalogError::Restored { epoch }));
+        assert_eq!(second.feed(Default::default(), 9).await.unwrap().changes, []);
     }
 
     #[tokio::test]
