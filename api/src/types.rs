@@ -39,6 +39,22 @@ pub struct Status {
     pub bytes: ByteCounts,
     /// Contents that this node has fetched from the object store since this start.
     pub cloud_fetches: u64,
+    /// The member that keeps catalog and objects; none where no host does, or none is known.
+    #[serde(default)]
+    pub host: Option<HostStatus>,
+}
+
+/// The host.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// Its client id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it is the node that answers.
+    pub me: bool,
+    /// Whether its catalog could be read at the last attempt.
+    pub reachable: bool,
 }
 
 /// Who answers.

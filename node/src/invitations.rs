@@ -22,8 +22,9 @@ pub const VALID: Duration = Duration::from_secs(15 * 60);
 const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 /// Invitations remembered at a time; the oldest make room.
 const INVITATIONS_MAX: usize = 64;
-/// How long the catalog may take to enter a member.
-const ADMISSION: Duration = Duration::from_secs(20);
+/// How long the catalog may take to enter a member, and a host that is not connected yet to come: less than the newcomer
+/// waits for an answer.
+const ADMISSION: Duration = Duration::from_secs(8);
 
 /// Who enters a new member in the roster.
 #[async_trait]

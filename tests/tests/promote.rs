@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 use tcat::demo::verify::Digest;
@@ -142,4 +142,84 @@ fn a_host_hands_over_to_another_while_people_go_on() {
         node.stop();
     }
     laboratory.judge(&anna, &[&anna, &ben, &carl], &files.all);
+}
+
+#[test]
+fn of_two_that_are_promoted_at_a_time_one_stays_and_nothing_is_lost() {
+    let laboratory = Laboratory::new();
+    let [mut anna, mut ben, mut carl] = three(&laboratory);
+    let mut files = Files::new();
+    for path in ["a.jpg", "b.jpg", "c.jpg"] {
+        files.save(&anna, path);
+    }
+    settle(&[&anna, &ben, &carl]);
+    anna.kill();
+    thread::scope(|scope| {
+        for node in [&ben, &carl] {
+            scope.spawn(move || node.tcat(&["promote"]).succeeded());
+        }
+    });
+    files.save(&ben, "b.jpg");
+    files.save(&carl, "c.jpg");
+    wait_for("one gives way", || {
+        put_aside(&ben, "catalog.db.").len() + put_aside(&carl, "catalog.db.").len() > 0
+    });
+    settle(&[&ben, &carl]);
+    anna.start();
+    wait_for("anna gives way", || !put_aside(&anna, "catalog.db.").is_empty());
+    settle(&[&anna, &ben, &carl]);
+    let host = ben.status().host.unwrap();
+    assert!(host.reachable && carl.status().host.unwrap().name == host.name, "{host:?}");
+    for node in [&mut anna, &mut ben, &mut carl] {
+        node.stop();
+    }
+    let keepers = [&ben, &carl].map(|node| node.home.join("catalog.db").exists());
+    let keeper = match keepers {
+        [true, false] => &ben,
+        [false, true] => &carl,
+        both => panic!("{both:?}"),
+    };
+    laboratory.judge(keeper, &[&anna, &ben, &carl], &files.all);
+}
+
+#[test]
+fn a_host_whose_home_was_restored_from_a_backup_gets_back_the_edits_that_it_lost() {
+    let laboratory = Laboratory::new();
+    let [mut anna, mut ben, mut carl] = three(&laboratory);
+    let mut files = Files::new();
+    for path in ["a.jpg", "b.jpg"] {
+        files.save(&anna, path);
+    }
+    settle(&[&anna, &ben, &carl]);
+    anna.stop();
+    let backup = anna.home.with_file_name("backup");
+    copy(&anna.home, &backup);
+    anna.start();
+    files.save(&anna, "b.jpg");
+    settle(&[&anna, &ben, &carl]);
+    anna.stop();
+    fs::remove_dir_all(&anna.home).unwrap();
+    fs::rename(&backup, &anna.home).unwrap();
+    anna.start();
+    anna.meet(&ben);
+    anna.meet(&carl);
+    files.save(&carl, "a.jpg");
+    settle(&[&anna, &ben, &carl]);
+    for node in [&mut anna, &mut ben, &mut carl] {
+        node.stop();
+    }
+    laboratory.judge(&anna, &[&anna, &ben, &carl], &files.all);
+}
+
+/// Copies a home with the modes of its secrets.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), &to).unwrap()),
+        }
+    }
 }

@@ -4,7 +4,7 @@ use super::Context;
 use crate::output::{self, Failure, clean, one_line, size, span, table};
 use std::io::IsTerminal;
 use std::time::Duration;
-use tcat_api::types::{PeerStatus, Status, TaskStatus};
+use tcat_api::types::{HostStatus, PeerStatus, Status, TaskStatus};
 
 /// Between two looks.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -59,6 +59,7 @@ fn report(status: &Status) -> String {
         format!("{} ({short}) in {}: {state}", clean(&client.name), clean(&workgroup.name)),
         String::new(),
         media_lines(status),
+        host_line(status.host.as_ref()),
         String::new(),
         peer_lines(&status.peers),
     ];
@@ -91,6 +92,18 @@ fn media_lines(status: &Status) -> String {
         size(bytes.cloud_out)
     );
     format!("{items}\n{network}")
+}
+
+fn host_line(host: Option<&HostStatus>) -> String {
+    match host {
+        None => "host     none is known, or none is needed".to_owned(),
+        Some(HostStatus { me: true, .. }) => "host     this node".to_owned(),
+        Some(HostStatus { name, reachable: true, .. }) => format!("host     {}", clean(name)),
+        Some(HostStatus { name, .. }) => format!(
+            "host     {} is out of reach: edits wait for it, or for `tcat promote` on another member",
+            clean(name)
+        ),
+    }
 }
 
 fn peer_lines(peers: &[PeerStatus]) -> String {
@@ -162,6 +175,17 @@ mod tests {
         assert!(text.contains("object store 0 B in (1 contents)"), "{text}");
         assert!(text.contains("ben     live   800 ms ago  3 entries"), "{text}");
         assert!(text.contains("download  1     running  500 B of 2.0 kB"), "{text}");
+    }
+
+    #[test]
+    fn a_person_sees_who_is_host_and_what_to_do_where_it_is_out_of_reach() {
+        let mut host = HostStatus { name: "ben".into(), reachable: true, ..Default::default() };
+        assert_eq!(host_line(Some(&host)), "host     ben");
+        host.reachable = false;
+        assert!(host_line(Some(&host)).contains("ben is out of reach"));
+        host.me = true;
+        assert_eq!(host_line(Some(&host)), "host     this node");
+        assert!(report(&Status::default()).contains("host     none"));
     }
 
     #[test]

@@ -40,6 +40,10 @@ impl HostCatalog {
 
     async fn ask(&self, request: Request) -> Result<Answer, CatalogError> {
         if let Some(own) = self.own() {
+            if matches!(request, Request::NewEpoch(_)) && self.host.keeping.for_members().is_none() {
+                // A later epoch would make this node host again, which has just given way.
+                return Err(unreachable(&io::Error::other("this node gives way to another host")));
+            }
             return perform(own.as_ref(), &self.host, self.host.finding.me(), &request).await;
         }
         let _turn = self.turns.acquire().await; // Never closed, so always a turn.
@@ -135,6 +139,10 @@ impl Catalog for HostCatalog {
             Answer::Intended(WireIntended::Registered) => Intended::Registered,
             Answer::Intended(WireIntended::Live) => Intended::Live,
             Answer::Intended(WireIntended::Refused(why)) => Intended::Refused(why))
+    }
+
+    async fn is_condemned(&self, object: ObjectId) -> Result<bool, CatalogError> {
+        ask!(self, Request::Condemned(object), Answer::Condemned(condemned) => condemned)
     }
 
     async fn kill(&self, kill: &Kill) -> Result<Killing, CatalogError> {

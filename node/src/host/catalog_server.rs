@@ -114,6 +114,7 @@ async fn read(catalog: &dyn Catalog, request: &Request) -> Result<Option<Answer>
             catalog.check().await?;
             Answer::Done
         }
+        Request::Condemned(object) => Answer::Condemned(catalog.is_condemned(*object).await?),
         _ => return Ok(None),
     };
     Ok(Some(answer))

@@ -1,14 +1,16 @@
 //! One member's stream of objects, at the host: put, get, look, delete.
 //!
 //! Always: a few megabytes of memory a stream, whatever the size of the object; a put is answered when the object is
-//! whole, hashed, named and on the disk, or was so before; what breaks off in the middle never gets its name.
+//! whole, hashed, named and on the disk, or was so before; what breaks off in the middle never gets its name; an
+//! object goes only when the catalog has condemned its name.
 
-use super::keeping::Keeping;
+use super::keeping::{Keeping, Kept};
 use super::wire::{ObjectAnswer, ObjectRequest, PATIENCE, hear, hear_bytes, say, say_bytes};
 use std::io;
 use tcat_engine::content::Content;
 use tcat_engine::ids::ObjectId;
 use tcat_net::ByteStream;
+use tcat_storage::catalog::Catalog;
 use tcat_storage::objects::{ObjectError, Objects};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -19,7 +21,7 @@ const PIECES_AHEAD: usize = 2;
 /// Serves the one request of a stream.
 pub async fn serve(keeping: &Keeping, stream: &mut dyn ByteStream) -> io::Result<()> {
     let Some(request) = hear::<_, ObjectRequest>(stream).await? else { return Ok(()) };
-    let Some(objects) = keeping.for_members().and_then(|kept| kept.objects) else {
+    let Some(Kept { catalog, objects: Some(objects) }) = keeping.for_members() else {
         let why = "the member that was asked is not its host".to_owned();
         return say(stream, &ObjectAnswer::Unreachable(why)).await;
     };
@@ -30,11 +32,27 @@ pub async fn serve(keeping: &Keeping, stream: &mut dyn ByteStream) -> io::Result
             let size = objects.head(object).await;
             size.map(|size| size.map_or(ObjectAnswer::Missing, ObjectAnswer::Size))
         }
-        ObjectRequest::Delete(object) => objects.delete(object).await.map(|()| ObjectAnswer::Done),
+        ObjectRequest::Delete(object) => match may_go(catalog.as_deref(), object).await {
+            Ok(()) => objects.delete(object).await.map(|()| ObjectAnswer::Done),
+            Err(why) => {
+                tracing::warn!(%object, "a member asked to delete an object; refused: {why}");
+                Ok(ObjectAnswer::Denied(why))
+            }
+        },
         ObjectRequest::Get(object, offset) => return send(objects, stream, object, offset).await,
         ObjectRequest::Put(object, content) => return receive(objects, stream, object, &content).await,
     };
     say(stream, &answer.unwrap_or_else(ObjectAnswer::from)).await
+}
+
+/// Whether an object may be deleted. Where another keeps the catalog, its word was asked by the member that kills.
+async fn may_go(catalog: Option<&dyn Catalog>, object: ObjectId) -> Result<(), String> {
+    let Some(catalog) = catalog else { return Ok(()) };
+    match catalog.is_condemned(object).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("its name was not condemned".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// An error in the middle ends the stream without the empty frame.

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use tcat_engine::catalog::{
     ChainLink, Commit, Committed, Created, FeedPosition, NewItem, Refusal, Repath, Repathed, Revision,
 };
+use tcat_engine::catalog_orders::Unsound;
 use tcat_engine::clock::{Dot, Incarnation, Stamp};
 use tcat_engine::content::{Blake3, Content, Md5};
 use tcat_engine::ids::{ClientId, ItemId, ObjectId, WorkgroupId};
@@ -191,6 +192,24 @@ fn stored(scene: &Scene) -> PathBuf {
     scene.path("objects").join(OBJECT.to_string())
 }
 
+/// Has the catalog condemn the object's name, by marking a row whose object it is as unsound.
+async fn condemn(scene: &Scene) {
+    let (catalog, ben) = (&scene.catalog, scene.ben.client);
+    let new = scene.new_item(ben, 1, "a.jpg");
+    let Created::Row(row) = catalog.create(&new).await.unwrap() else { panic!() };
+    catalog.intend(OBJECT, row.item, &row.content, 0, ben).await.unwrap();
+    let catalog_epoch = catalog.epoch().await.unwrap();
+    let (item, base, line) = (row.item, row.revision, Vec::new());
+    let (generation, claim_epoch) = (0, 1);
+    let commit =
+        Commit { item, base, line, object: OBJECT, generation, claim_epoch, catalog_epoch, author: ben };
+    assert!(matches!(catalog.commit(&commit).await.unwrap(), Committed::Row(_)));
+    assert!(!catalog.is_condemned(OBJECT).await.unwrap());
+    let order = Unsound { item, revision: base, object: OBJECT, catalog_epoch, author: ben };
+    assert!(matches!(catalog.unsound(&order).await.unwrap(), Committed::Row(_)));
+    assert!(catalog.is_condemned(OBJECT).await.unwrap());
+}
+
 fn staged(folder: &Path) -> usize {
     fs::read_dir(folder.join("objects/.staging")).unwrap().count()
 }
@@ -316,6 +335,11 @@ async fn objects_go_to_the_host_and_come_back_whole_or_from_the_middle() {
     fs::write(&to, &bytes[..3_000_000]).unwrap();
     scene.objects.get(OBJECT, &content, &OwnFile::at(&to).unwrap(), &|_| ()).await.unwrap();
     assert_eq!(fs::read(&to).unwrap(), bytes);
+    // Nobody deletes what the catalog has not condemned.
+    let refused = scene.objects.delete(OBJECT).await;
+    assert!(matches!(refused, Err(ObjectError::Denied { .. })), "{refused:?}");
+    assert!(stored(&scene).exists());
+    condemn(&scene).await;
     scene.objects.delete(OBJECT).await.unwrap();
     scene.objects.delete(OBJECT).await.unwrap();
     assert!(!stored(&scene).exists());

@@ -57,6 +57,7 @@ pub enum Request {
     Admit(ClientId, String),
     Workgroup,
     Check,
+    Condemned(ObjectId),
 }
 
 impl Request {
@@ -81,7 +82,8 @@ impl Request {
             | Self::Retire(..)
             | Self::Admit(..)
             | Self::Workgroup
-            | Self::Check => None,
+            | Self::Check
+            | Self::Condemned(_) => None,
         }
     }
 }
@@ -116,6 +118,7 @@ pub enum Answer {
     },
     Done,
     Error(WireCatalogError),
+    Condemned(bool),
 }
 
 /// `catalog::Import`.

@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tcat_api::types::{
-    BrakeAnswer, BrakeStatus, ByteCounts, ClientStatus, ConflictNote, CopyRow, DeleteAnswer, ImportRow,
-    Invite, MediaCounts, MediaRow, MemberRow, Members, PeerStatus, PromoteAnswer, RetireAnswer, ScanAnswer,
-    Show, Status, TaskStatus, UnreadableNote, WaitAnswer, WorkgroupStatus,
+    BrakeAnswer, BrakeStatus, ByteCounts, ClientStatus, ConflictNote, CopyRow, DeleteAnswer, HostStatus,
+    ImportRow, Invite, MediaCounts, MediaRow, MemberRow, Members, PeerStatus, PromoteAnswer, RetireAnswer,
+    ScanAnswer, Show, Status, TaskStatus, UnreadableNote, WaitAnswer, WorkgroupStatus,
 };
 use tcat_engine::catalog::{CatalogRow, RowState};
 use tcat_engine::catalog_rules::being_killed;
@@ -123,6 +123,19 @@ impl GroupControl {
         };
         let is_shown = |client: &ClientId| *client != self.me && !report.retired.contains(client);
         clients.into_iter().filter(is_shown).map(status).collect()
+    }
+
+    async fn host(&self, report: &Report, names: &BTreeMap<ClientId, String>) -> Option<HostStatus> {
+        if self.promotion.elsewhere.is_some() {
+            return None;
+        }
+        let client = self.promotion.host.finding.known().await?.client;
+        Some(HostStatus {
+            id: client.to_string(),
+            name: names.get(&client).cloned().unwrap_or_else(|| client.short()),
+            me: client == self.me,
+            reachable: !report.catalog_away,
+        })
     }
 
     fn task(&self, task: &TaskReport) -> TaskStatus {
@@ -269,6 +282,7 @@ impl Control for GroupControl {
                 cloud_out: moved.cloud_out.load(Ordering::Relaxed),
             },
             cloud_fetches: moved.cloud_fetches.load(Ordering::Relaxed),
+            host: self.host(&report, &names).await,
         })
     }
 

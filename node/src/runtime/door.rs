@@ -7,11 +7,15 @@ use crate::invitations::Roster;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tcat_engine::ids::ClientId;
 use tcat_engine::ports::Input;
 use tcat_engine::roster::Admission;
 use tcat_net::Members;
 use tcat_storage::catalog::{Catalog, CatalogError};
+
+/// Between two attempts to reach the host for a newcomer.
+const HOST_PAUSE: Duration = Duration::from_millis(300);
 
 /// The roster, as the network asks it.
 pub(super) struct Door(pub(super) EngineHandle);
@@ -61,7 +65,13 @@ pub(super) struct Admitting {
 #[async_trait]
 impl Roster for Admitting {
     async fn admit(&self, client: ClientId, name: &str) -> Result<String, CatalogError> {
-        let name = self.catalog.admit(client, name).await?;
+        let name = loop {
+            // In its first seconds a member has not found its host. Who waits for the answer ends this.
+            match self.catalog.admit(client, name).await {
+                Err(CatalogError::Unreachable { .. }) => tokio::time::sleep(HOST_PAUSE).await,
+                admitted => break admitted?,
+            }
+        };
         // A node that is stopping lets nobody in anyway.
         let _ = self.engine.input(Input::RosterChanged).await;
         Ok(name)

@@ -231,8 +231,7 @@ impl Promotion {
         self.look_again().await;
     }
 
-    /// Waits until the engine's mirror has all that the catalog has. Where that was restored itself, it first gets back
-    /// what members know, which takes as long as they are waited for.
+    /// Waits until the engine's mirror has all that the catalog has.
     async fn read_to_the_end(&self, own: &dyn Catalog) {
         loop {
             if self.engine.input(Input::CatalogChanged).await.is_err() {
@@ -243,7 +242,9 @@ impl Promotion {
             match own.feed(position, 1).await {
                 Ok(page) if page.changes.is_empty() && !page.more && page.through == position => return,
                 Ok(_) => {}
-                Err(CatalogError::Restored { .. }) => {}
+                // The engine has never worked with this catalog, as where two were promoted at a time: who committed
+                // there has it in its own mirror.
+                Err(CatalogError::Restored { .. }) => return,
                 Err(error) => {
                     tracing::error!("what this host kept cannot be read to its end: {error}");
                     return;

@@ -70,6 +70,14 @@ pub(super) async fn condemned_of(session: &mut Session, item: ItemId) -> Result<
     rows.iter().map(|row| Reader::new(session, row).id("object")).collect()
 }
 
+/// See [`super::Catalog::is_condemned`].
+pub(super) async fn is_condemned(session: &mut Session, object: ObjectId) -> Result<bool, CatalogError> {
+    let query = sqlx::query(
+        "SELECT 1 FROM tcat_objects WHERE catalogId = ?1 AND object = ?2 AND state = 'condemned'",
+    );
+    session.exists(query.bind(session.catalog()).bind(object.to_string())).await
+}
+
 /// Condemns all names of an item's objects, those that are only announced included.
 pub(super) async fn condemn_all(session: &mut Session, item: ItemId) -> Result<(), CatalogError> {
     let query = sqlx::query("UPDATE tcat_objects SET state = 'condemned' WHERE catalogId = ?1 AND item = ?2");

@@ -136,6 +136,9 @@ pub trait Catalog: Send + Sync {
         author: ClientId,
     ) -> Result<Intended, CatalogError>;
 
+    /// Whether an object's name was condemned: only then may the object go.
+    async fn is_condemned(&self, object: ObjectId) -> Result<bool, CatalogError>;
+
     /// One step of an item's way out of the catalog; see the design, section 3.6.
     async fn kill(&self, kill: &Kill) -> Result<Killing, CatalogError>;
 

@@ -224,6 +224,10 @@ impl Catalog for SqliteCatalog {
         Ok(intended)
     }
 
+    async fn is_condemned(&self, object: ObjectId) -> Result<bool, CatalogError> {
+        intents::is_condemned(&mut self.read("looking at an object's name").await?, object).await
+    }
+
     async fn kill(&self, kill: &Kill) -> Result<Killing, CatalogError> {
         let mut session = self.write("killing an item").await?;
         let killing = kill::kill(&mut session, kill).await?;
