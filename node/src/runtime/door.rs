@@ -11,21 +11,30 @@ use std::time::Duration;
 use tcat_engine::ids::ClientId;
 use tcat_engine::ports::Input;
 use tcat_engine::roster::Admission;
-use tcat_net::Members;
+use tcat_net::{Keys, Members};
 use tcat_storage::catalog::{Catalog, CatalogError};
 
 /// Between two attempts to reach the host for a newcomer.
 const HOST_PAUSE: Duration = Duration::from_millis(300);
 
 /// The roster, as the network asks it.
-pub(super) struct Door(pub(super) EngineHandle);
+pub(super) struct Door(pub(super) EngineHandle, pub(super) Arc<Keys>);
 
 #[async_trait]
 impl Members for Door {
     async fn admission(&self, client: &ClientId) -> Admission {
         let client = *client;
         // An engine that has stopped lets nobody in.
-        self.0.ask(move |engine| engine.admission(&client)).await.unwrap_or(Admission::Unlisted)
+        let asked =
+            move |engine: &NodeEngine| (engine.admission(&client), engine.standing_in_roster(&client));
+        match self.0.ask(asked).await {
+            // Until a roster was read, whom the newest key is kept from is known to have been retired.
+            Ok((Admission::Member, None)) if self.1.ring().without().any(|one| *one == client) => {
+                Admission::Retired
+            }
+            Ok((admission, _)) => admission,
+            Err(_) => Admission::Unlisted,
+        }
     }
 
     fn unlisted(&self, client: &ClientId) {

@@ -147,9 +147,17 @@ impl Group {
         );
         let book =
             Arc::new(InvitationBook::new(ticket(group), Arc::clone(&keys), admitting, Handle::current()));
-        let (net, net_events) =
-            start_net(settings, group, &keys, &serving, Door(engine.clone()), &book, host.clone()).await?;
-        host.finding.connect(net.clone(), Arc::new(Door(engine.clone())));
+        let (net, net_events) = start_net(
+            settings,
+            group,
+            &keys,
+            &serving,
+            Door(engine.clone(), Arc::clone(&keys)),
+            &book,
+            host.clone(),
+        )
+        .await?;
+        host.finding.connect(net.clone(), Arc::new(Door(engine.clone(), Arc::clone(&keys))));
         let scanning = Scanning::start(
             engine.clone(),
             folder.root(),
