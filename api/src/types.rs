@@ -92,6 +92,10 @@ pub struct PeerStatus {
     pub last_contact_ms: Option<u64>,
     /// How many dots the version vectors, its last known one and ours, lie apart.
     pub lag: u64,
+    /// How often it was refused or something of it dropped since this start, by what was wrong: `protocol`, `message`,
+    /// `version`, `ledger`, `content`, `order`, `request`.
+    #[serde(default)]
+    pub refusals: BTreeMap<String, u64>,
 }
 
 /// How many items are in which case.

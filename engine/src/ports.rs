@@ -325,6 +325,8 @@ pub enum Event {
     Parked(ItemId, String),
     /// A member's words were refused.
     Refused(ClientId, String),
+    /// What a member sent for this item was another content. Its disk may be to blame.
+    SentOtherBytes(ClientId, ItemId),
     /// We began a new incarnation, because others know more of us than we do.
     NewIncarnation,
     /// A ledger did not add up to its owner's head and does now; so many entries were dropped for it.

@@ -68,6 +68,8 @@ pub(crate) enum Report {
     Listens { client: ClientId, address: SocketAddr },
     /// The session is over.
     Ended { id: ConnectionId, client: ClientId },
+    /// The session is over, because the peer broke the protocol.
+    Misbehaved { id: ConnectionId, client: ClientId },
 }
 
 /// The task of one connection.

@@ -264,6 +264,18 @@ impl Dialing {
         }
     }
 
+    /// A member broke the protocol: its addresses have rest for a while.
+    pub(crate) fn misbehaved(&mut self, client: ClientId, now: Instant) {
+        for entry in self.entries.values_mut().filter(|e| e.client == Some(client)) {
+            let in_flight = entry.in_flight;
+            entry.refused = true;
+            entry.again(REFUSED_DELAY_MAX, now);
+            if in_flight {
+                (entry.in_flight, entry.next_at) = (true, None); // Its end says when again.
+            }
+        }
+    }
+
     /// The client is no longer connected. `lasted` says whether it had been for a while: then the backoff starts
     /// anew, else it goes on, so that two nodes that throw each other out do not do so many times a second.
     pub(crate) fn released(&mut self, client: ClientId, lasted: bool, now: Instant) {

@@ -66,4 +66,6 @@ pub use join::{JoinError, JoinRequest, TICKET_MAX_BYTES, join};
 pub use keyring::{KEYS_MAX, KeyStore, Keyring, KeyringError, Keys};
 pub use membership::{Members, WorkgroupKey};
 pub use services::{SERVICE_STREAMS_MAX, Service, Services};
-pub use transport::{ByteStream, Net, NetConfig, NetError, NetEvent, NetHandle, SendError, Transport};
+pub use transport::{
+    ByteStream, Net, NetConfig, NetError, NetEvent, NetHandle, REFUSED_FOR_S, SendError, Transport,
+};

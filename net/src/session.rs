@@ -110,6 +110,15 @@ impl Session {
     }
 }
 
+/// How a session ended.
+#[derive(Debug)]
+enum End {
+    /// By either end's will, or the network's.
+    Over(String),
+    /// The peer did what nobody does who speaks the protocol.
+    Broken(String),
+}
+
 /// Messages both ways and contents out, until any of it fails or the connection ends. `control` is the peer's control
 /// stream, if it has come already.
 pub(crate) async fn run_session(mut connection: Connection, begin: Begin, control: Option<Stream>) {
@@ -133,15 +142,23 @@ pub(crate) async fn run_session(mut connection: Connection, begin: Begin, contro
         common: common.clone(),
         reports: connection.reports.clone(),
     };
-    let why = tokio::select! {
-        why = reader.read_messages(reader_stream, &mut announced) => why,
-        why = tell_notices(client, &session, &common) => why,
-        why = write_messages(&session, queue) => why,
-        why = accept_streams(client, &mut connection.ends, &connection.common, to_reader) => why,
-        () = session.over.notified() => "we ended it".to_owned(),
+    let end = tokio::select! {
+        end = reader.read_messages(reader_stream, &mut announced) => end,
+        why = tell_notices(client, &session, &common) => End::Over(why),
+        why = write_messages(&session, queue) => End::Over(why),
+        end = accept_streams(client, &mut connection.ends, &connection.common, to_reader) => end,
+        () = session.over.notified() => End::Over("we ended it".to_owned()),
     };
-    tracing::debug!(%client, %why, "a session is over");
-    connection.report(Report::Ended { id, client }).await;
+    match end {
+        End::Over(why) => {
+            tracing::debug!(%client, %why, "a session is over");
+            connection.report(Report::Ended { id, client }).await;
+        }
+        End::Broken(what) => {
+            connection.report(Report::Misbehaved { id, client }).await;
+            let _ = common.events.send(NetEvent::Misbehaved { from: client, what }).await;
+        }
+    }
     if announced {
         let _ = common.events.send(NetEvent::Disconnected(client)).await;
     }
@@ -158,42 +175,41 @@ struct Reader {
 
 impl Reader {
     /// Announces the peer, then passes its messages on; waits for the node, and so slows down the peer, when it must.
-    async fn read_messages(&self, stream: oneshot::Receiver<Stream>, announced: &mut bool) -> String {
-        const NODE_GONE: &str = "the node listens no more";
+    async fn read_messages(&self, stream: oneshot::Receiver<Stream>, announced: &mut bool) -> End {
+        let node_gone = || End::Over("the node listens no more".into());
         let (from, events) = (self.client, &self.common.events);
         if events.send(NetEvent::Connected(from)).await.is_err() {
-            return NODE_GONE.into();
+            return node_gone();
         }
         *announced = true;
-        let Ok(stream) = stream.await else { return "it opened no control stream".into() };
+        let Ok(stream) = stream.await else { return End::Over("it opened no control stream".into()) };
         let mut reader = BufReader::with_capacity(BUFFER_BYTES, stream);
         let mut hello = [0];
         if let Err(error) = reader.read_exact(&mut hello).await {
-            return error.to_string();
+            return End::Over(error.to_string());
         }
         loop {
             let bytes = match read_frame(&mut reader, FRAME_MAX_BYTES).await {
                 Ok(Some(bytes)) => bytes,
-                Ok(None) => return "it closed its control stream".into(),
-                Err(error) => return error.to_string(),
+                Ok(None) => return End::Over("it closed its control stream".into()),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return End::Broken(error.to_string());
+                }
+                Err(error) => return End::Over(error.to_string()),
             };
             match Notice::decode(&bytes) {
                 None => {
                     if events.send(NetEvent::Message { from, bytes }).await.is_err() {
-                        return NODE_GONE.into();
+                        return node_gone();
                     }
                 }
                 Some(Ok(Notice::Listens(port))) => self.listens(port).await,
                 Some(Ok(Notice::Keys(ring))) => {
                     if let Err(why) = self.take_over(ring).await {
-                        tracing::warn!(client = %from, "disconnected the member {from:?}: {why}");
-                        return why;
+                        return End::Broken(why);
                     }
                 }
-                Some(Err(why)) => {
-                    tracing::warn!(client = %from, "disconnected the member {from:?}: it sent {why}");
-                    return why.to_string();
-                }
+                Some(Err(why)) => return End::Broken(format!("it sent {why}")),
             }
         }
     }
@@ -306,7 +322,7 @@ async fn accept_streams(
     ends: &mut ConnectionEnds,
     common: &Common,
     mut reader: Option<oneshot::Sender<Stream>>,
-) -> String {
+) -> End {
     let of_peer = Arc::new(Semaphore::new(STREAMS_PER_PEER));
     let mut services_open = Serving::default();
     let mut serving = JoinSet::new(); // Dropped with the session, which ends them all.
@@ -318,7 +334,7 @@ async fn accept_streams(
         }
         if protocol == CONTROL {
             if !hand_over(&mut reader, stream) {
-                return "it opened a second control stream".into();
+                return End::Broken("a second control stream".into());
             }
         } else if protocol == BULK && serving.len() < BULK_REQUESTS_MAX {
             let (contents, in_all) = (common.contents.clone(), common.bulk_in_all.clone());
@@ -329,5 +345,5 @@ async fn accept_streams(
             services_open.serve(services, client, service, stream);
         }
     }
-    "the connection ended".into()
+    End::Over("the connection ended".into())
 }

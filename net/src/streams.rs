@@ -134,9 +134,16 @@ impl Streams {
         self.inbound.values().filter(unproved).count() < UNPROVED_PER_ADDRESS_MAX
     }
 
+    /// Whether connections with this peer are refused now.
+    pub(crate) fn refuses(&self, peer: &PeerId) -> bool {
+        self.refused.get(peer).is_some_and(|until| *until > Instant::now())
+    }
+
     fn admit(&mut self, connection: ConnectionId, peer: &PeerId) -> Result<Handler, ConnectionDenied> {
-        if self.refused.get(peer).is_some_and(|until| *until > Instant::now()) {
-            return Err(ConnectionDenied::new("it has just failed to prove that it is a member"));
+        if self.refuses(peer) {
+            return Err(ConnectionDenied::new(
+                "it has just failed to prove that it is a member, or misbehaved",
+            ));
         }
         let (requests, open_requests) = mpsc::channel(OPEN_REQUESTS_MAX);
         let (to_task, inbound) = mpsc::channel(INBOUND_WAITING_MAX);

@@ -91,13 +91,18 @@ pub(crate) async fn member_with(
 /// A program of its own that speaks libp2p, connected to the member; its swarm must be polled.
 pub(crate) async fn intruder(member: &Member) -> (Swarm<Behaviour>, ConnectionEnds, ClientId) {
     let identity = Identity::generate().unwrap();
-    let mut swarm = build_swarm(&identity).unwrap();
+    let (swarm, ends) = connect(member, &identity).await;
+    (swarm, ends, identity.client_id())
+}
+
+async fn connect(member: &Member, identity: &Identity) -> (Swarm<Behaviour>, ConnectionEnds) {
+    let mut swarm = build_swarm(identity).unwrap();
     let dial = DialOpts::peer_id(peer_id_of(&member.client).unwrap());
     swarm.dial(dial.addresses(vec![multiaddr(member.address)]).build()).unwrap();
     loop {
         if let SwarmEvent::ConnectionEstablished { connection_id, .. } = swarm.select_next_some().await {
             let ends = swarm.behaviour_mut().streams.take(connection_id).unwrap();
-            return (swarm, ends, identity.client_id());
+            return (swarm, ends);
         }
     }
 }
@@ -135,7 +140,15 @@ async fn who_has_proved_nothing_is_offered_nothing_and_disconnected() {
 
 /// Proves membership and opens a control stream, whatever comes then.
 pub(crate) async fn hostile_member(member: &Member) -> (oneshot::Receiver<()>, ConnectionEnds, Stream) {
-    let (swarm, ends, ours) = intruder(member).await;
+    hostile_member_of(member, &Identity::generate().unwrap()).await
+}
+
+async fn hostile_member_of(
+    member: &Member,
+    identity: &Identity,
+) -> (oneshot::Receiver<()>, ConnectionEnds, Stream) {
+    let (swarm, ends) = connect(member, identity).await;
+    let ours = identity.client_id();
     let closed = poll(swarm);
     let mut stream = ends.opener.open(MEMBERSHIP).await.unwrap();
     let ring = ring();
@@ -152,7 +165,8 @@ pub(crate) async fn hostile_member(member: &Member) -> (oneshot::Receiver<()>, C
 async fn a_member_that_breaks_the_protocol_is_disconnected() {
     for second_stream in [false, true] {
         let mut member = member().await;
-        let (closed, ends, mut control) = hostile_member(&member).await;
+        let identity = Identity::generate().unwrap();
+        let (closed, ends, mut control) = hostile_member_of(&member, &identity).await;
         write_frame(&mut control, b"fine").await.unwrap();
         control.flush().await.unwrap();
         assert!(matches!(timeout(WAIT, member.events.recv()).await, Ok(Some(NetEvent::Connected(_)))));
@@ -166,8 +180,16 @@ async fn a_member_that_breaks_the_protocol_is_disconnected() {
             control.write_all(&[0xff; 4]).await.unwrap(); // a frame of four gigabytes
             control.flush().await.unwrap();
         }
+        let told = timeout(WAIT, member.events.recv()).await;
+        assert!(matches!(told, Ok(Some(NetEvent::Misbehaved { .. }))), "{told:?}");
         assert!(matches!(timeout(WAIT, member.events.recv()).await, Ok(Some(NetEvent::Disconnected(_)))));
         timeout(WAIT, closed).await.unwrap().unwrap();
+        // Its key is known now: it does not get as far as the proof again.
+        for _ in 0..3 {
+            let (swarm, _ends) = connect(&member, &identity).await;
+            timeout(Duration::from_secs(2), poll(swarm)).await.unwrap().unwrap();
+        }
+        assert!(member.events.try_recv().is_err());
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) const SESSIONS_MAX: usize = 64;
 const DIALS_MAX: usize = 16;
 /// Who failed to prove membership is refused for this long.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
+/// A member that broke the protocol, or was found to lie, is refused for this long.
+pub(crate) const MISBEHAVED_FOR: Duration = Duration::from_secs(60);
 /// A member that has not answered for so long may be reachable anew, elsewhere or after a cut, while its connection
 /// hangs: it is dialed, and the new connection takes the place of one that is still silent.
 const SILENT: Duration = Duration::from_millis(2500);
@@ -69,6 +71,7 @@ impl Shared {
 
 enum Command {
     AddAddress(ClientId, SocketAddr),
+    Refuse(ClientId),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -107,6 +110,13 @@ impl Transport for Libp2p {
     fn disconnect(&self, client: ClientId) {
         if let Some(session) = self.shared.sessions().get(&client) {
             session.end();
+        }
+    }
+
+    fn refuse(&self, client: ClientId) {
+        self.disconnect(client); // At once, also where the queue of commands is full.
+        if self.commands.try_send(Command::Refuse(client)).is_err() {
+            tracing::debug!(%client, "was disconnected only: too much at once, or the network has stopped");
         }
     }
 
@@ -221,6 +231,7 @@ impl Driver {
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
                 command = self.commands.recv() => match command {
                     Some(Command::AddAddress(client, address)) => self.learn(client, &[address], false),
+                    Some(Command::Refuse(client)) => self.refuse(client),
                     Some(Command::Shutdown(done)) => break Some(done),
                     None => break None,
                 },
@@ -509,6 +520,11 @@ impl Driver {
                 self.swarm.close_connection(id);
                 self.end_session(client, id);
             }
+            Report::Misbehaved { id, client } => {
+                self.swarm.close_connection(id);
+                self.end_session(client, id);
+                self.refuse(client);
+            }
         }
     }
 
@@ -526,6 +542,11 @@ impl Driver {
         };
         let we_choose = self.common.us < client;
         let serves = |old: &Session| old.peer_start == peer_start && !self.is_silent(old.connection);
+        let refused = peer_id_of(&client).is_some_and(|peer| self.swarm.behaviour().streams.refuses(&peer));
+        if refused {
+            self.swarm.close_connection(id); // It was open already when its client was refused.
+            return;
+        }
         let superfluous = we_choose && present.as_ref().is_some_and(serves);
         if superfluous || (present.is_none() && count >= SESSIONS_MAX) {
             tracing::debug!(%client, superfluous, "a connection is not needed, or one too many");
@@ -542,6 +563,19 @@ impl Driver {
         self.set_alone();
         self.dialing.connected(client);
         let _ = begin.send(Begin { turn, queue, session }); // If its task is gone, it has reported the end.
+    }
+
+    /// Has nothing to do with a member for [`MISBEHAVED_FOR`].
+    fn refuse(&mut self, client: ClientId) {
+        let session = self.shared.sessions().get(&client).map(|session| session.connection);
+        if let Some(id) = session {
+            self.swarm.close_connection(id);
+            self.end_session(client, id);
+        }
+        if let Some(peer) = peer_id_of(&client) {
+            self.swarm.behaviour_mut().streams.refuse(peer, MISBEHAVED_FOR);
+        }
+        self.dialing.misbehaved(client, Instant::now());
     }
 
     fn set_alone(&self) {

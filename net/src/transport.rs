@@ -34,6 +34,9 @@ use tokio::sync::{Semaphore, mpsc};
 /// Events that wait for the node; each message is of at most [`crate::FRAME_MAX_BYTES`].
 const EVENTS_MAX: usize = 64;
 
+/// How long a member that misbehaved is refused.
+pub const REFUSED_FOR_S: u64 = swarm::MISBEHAVED_FOR.as_secs();
+
 /// Everything that [`Net::start`] needs.
 pub struct NetConfig {
     /// Who we are.
@@ -71,6 +74,14 @@ pub enum NetEvent {
     Connected(ClientId),
     /// It no longer is. Messages still on their way, in either direction, are gone.
     Disconnected(ClientId),
+    /// A member broke the protocol below its messages. Its session is over, and it is refused as by
+    /// [`NetHandle::refuse`].
+    Misbehaved {
+        /// The member.
+        from: ClientId,
+        /// What it did.
+        what: String,
+    },
     /// A member's message.
     Message {
         /// The member.
@@ -129,6 +140,8 @@ pub trait Transport: Send + Sync {
     fn add_address(&self, client: ClientId, address: SocketAddr);
     /// Ends the session with a member, if there is one; it may come back.
     fn disconnect(&self, client: ClientId);
+    /// Ends the session with a member, and has nothing to do with it for a minute.
+    fn refuse(&self, client: ClientId);
     /// Opens a stream for one content to a connected member.
     async fn open_bulk(&self, to: ClientId) -> io::Result<Box<dyn ByteStream>>;
     /// Opens a stream of one service to a connected member. Whether the member offers it shows with its first byte.
@@ -190,6 +203,12 @@ impl NetHandle {
     /// Ends the session with a member, if there is one; it may come back.
     pub fn disconnect(&self, client: ClientId) {
         self.transport.disconnect(client);
+    }
+
+    /// Ends the session with a member that broke the protocol or lied, and neither dials it nor lets it in for
+    /// [`REFUSED_FOR_S`] seconds.
+    pub fn refuse(&self, client: ClientId) {
+        self.transport.refuse(client);
     }
 
     /// Where we listen now; complete once every [`NetEvent::Listening`] has come.

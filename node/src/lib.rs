@@ -15,6 +15,7 @@ pub mod invitations;
 pub mod logging;
 pub mod naming;
 pub mod output;
+mod refusals;
 pub mod runtime;
 pub mod settings;
 pub mod ticket;

@@ -7,6 +7,7 @@
 
 pub mod contents;
 pub mod final_names;
+pub mod hostile;
 pub mod lab;
 pub mod laboratory;
 pub mod node;

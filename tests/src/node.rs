@@ -195,6 +195,14 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// How much memory the running node has, in KiB, as Linux says; nothing elsewhere.
+    pub fn resident_kib(&self) -> u64 {
+        let Some(process) = &self.process else { return 0 };
+        let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(0)
+    }
+
     /// Whether `tcat run` goes on.
     pub fn is_running(&mut self) -> bool {
         self.process.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())

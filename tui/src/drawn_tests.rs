@@ -52,7 +52,7 @@ fn s(seconds: u64) -> Duration {
 }
 
 fn peer(name: &str, alive: bool, last_contact_ms: Option<u64>, lag: u64) -> PeerStatus {
-    PeerStatus { id: name.into(), name: name.into(), alive, last_contact_ms, lag }
+    PeerStatus { id: name.into(), name: name.into(), alive, last_contact_ms, lag, ..Default::default() }
 }
 
 fn task(kind: &str, item: u32, state: &str, done: u64, total: Option<u64>) -> TaskStatus {
@@ -442,6 +442,7 @@ impl Arbitrary for AnyStatus {
             alive: bool::arbitrary(g),
             last_contact_ms: Option::arbitrary(g),
             lag: u64::arbitrary(g),
+            ..Default::default()
         });
         let peers = peers.collect();
         let tasks = (0..usize::arbitrary(g) % 70).map(|_| TaskStatus {

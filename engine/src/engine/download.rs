@@ -325,7 +325,7 @@ impl<S: Store> Engine<S> {
             DownloadStep::Fetch(from) if !done => {
                 self.queue.shun(item, from, self.now.mono_ms + self.config.lease_ms);
                 if outcome == Outcome::Corrupt {
-                    self.event(Event::Refused(from, "it sent other bytes than it should".into()));
+                    self.event(Event::SentOtherBytes(from, item));
                 }
                 self.end(item);
                 return Ok(());

@@ -225,7 +225,7 @@ impl<S: Store> Engine<S> {
             outcome => {
                 self.queue.shun(item, take.from, self.now.mono_ms + self.config.lease_ms);
                 if outcome == Outcome::Corrupt {
-                    self.event(Event::Refused(take.from, "it sent other bytes than it should".into()));
+                    self.event(Event::SentOtherBytes(take.from, item));
                 } else {
                     self.event(Event::Failing(item, short(&outcome).into()));
                 }

@@ -297,6 +297,7 @@ async fn be_a_peer(arguments: &str) -> ! {
             NetEvent::Disconnected(client) => say(format!("-{client}")),
             NetEvent::DiscoveryUnavailable(why) => say(format!("no discovery: {why}")),
             NetEvent::Message { from, .. } => say(format!("~{from}")),
+            NetEvent::Misbehaved { from, what } => say(format!("!{from} {what}")),
         }
     }
     std::process::exit(0)

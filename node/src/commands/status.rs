@@ -115,8 +115,12 @@ fn peer_lines(peers: &[PeerStatus]) -> String {
         let heard =
             peer.last_contact_ms.map_or("never".to_owned(), |ms| span(Duration::from_millis(ms)) + " ago");
         let state = if peer.alive { "live" } else { "absent" };
+        let state = match peer.refusals.values().sum::<u64>() {
+            0 => state.to_owned(),
+            count => format!("{state}, refused {count} times"),
+        };
         let behind = if peer.lag == 0 { "-".to_owned() } else { format!("{} entries", peer.lag) };
-        rows.push(vec![peer.name.clone(), state.to_owned(), heard, behind]);
+        rows.push(vec![peer.name.clone(), state, heard, behind]);
     }
     table(&rows)
 }
@@ -151,6 +155,7 @@ mod tests {
                 last_contact_ms: Some(800),
                 lag: 3,
                 id: "b".into(),
+                ..Default::default()
             }],
             media: MediaCounts { total: 12, settled: 10, downloading: 2, ..Default::default() },
             tasks: vec![TaskStatus {

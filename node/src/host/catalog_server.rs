@@ -7,6 +7,7 @@ use super::Host;
 use super::wire::{
     Answer, PEER_URL, Request, WireCatalogError, WireImport, WireIntended, WireMember, hear, say_bytes,
 };
+use crate::refusals::Misdeed;
 use std::io;
 use tcat_engine::codec;
 use tcat_engine::ids::ClientId;
@@ -44,7 +45,7 @@ async fn answer(host: &Host, from: ClientId, request: &Request) -> Result<Answer
     if let Some(author) = request.author()
         && author != from
     {
-        tracing::warn!(%from, %author, "a member asked for a change in another's name; refused");
+        host.refusals.note(from, Misdeed::Order, &format!("an order in the name of {}", author.short()));
         let why = format!("client {} may not act in the name of {}", from.short(), author.short());
         return Err(CatalogError::Other { catalog: PEER_URL.into(), doing: "an order", why });
     }

@@ -21,10 +21,12 @@ mod tests;
 pub mod wire;
 
 use crate::home::Home;
+use crate::refusals::{Misdeed, Refusals};
 use async_trait::async_trait;
 use finding::Finding;
 use keeping::Keeping;
 use mirror::RosterMirror;
+use std::io;
 use std::sync::Arc;
 use tcat_engine::ids::{ClientId, WorkgroupId};
 use tcat_net::{ByteStream, Identity, Service, Services};
@@ -38,6 +40,8 @@ pub struct Host {
     pub keeping: Arc<Keeping>,
     /// The roster, as far as it was read.
     pub mirror: Arc<RosterMirror>,
+    /// Who counts what members ask for and may not.
+    pub refusals: Arc<Refusals>,
 }
 
 impl Host {
@@ -45,7 +49,12 @@ impl Host {
     pub fn load(identity: &Identity, workgroup: WorkgroupId, home: &Home) -> Self {
         let finding = Finding::load(identity.clone(), workgroup, home.workgroup_host_file(workgroup));
         let mirror = RosterMirror::load(workgroup, home.workgroup_roster_file(workgroup));
-        Self { finding: Arc::new(finding), keeping: Arc::default(), mirror: Arc::new(mirror) }
+        Self {
+            finding: Arc::new(finding),
+            keeping: Arc::default(),
+            mirror: Arc::new(mirror),
+            refusals: Arc::default(),
+        }
     }
 }
 
@@ -57,6 +66,14 @@ impl Services for Host {
             Service::Objects => objects_server::serve(&self.keeping, stream.as_mut()).await,
         };
         if let Err(error) = served {
+            if error.kind() == io::ErrorKind::InvalidData {
+                // A newer version may ask for what this one does not know.
+                self.refusals.note(
+                    from,
+                    Misdeed::Request,
+                    &format!("a request that cannot be read: {error}"),
+                );
+            }
             tracing::debug!(%from, ?service, %error, "a member's stream broke off");
         }
     }

@@ -9,6 +9,7 @@ use super::scanning::Finished;
 use super::serving::Serving;
 use crate::control::{Control, ControlError};
 use crate::invitations::InvitationBook;
+use crate::refusals::Refusals;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ pub(super) struct GroupControl {
     pub(super) effects: Arc<Effects>,
     pub(super) serving: Arc<Serving>,
     pub(super) events: Arc<Events>,
+    pub(super) refusals: Arc<Refusals>,
     pub(super) scans: watch::Receiver<Option<Finished>>,
     pub(super) catalog: Arc<dyn Catalog>,
     pub(super) book: Arc<InvitationBook>,
@@ -119,6 +121,7 @@ impl GroupControl {
                 alive: peer.is_some_and(|peer| peer.live),
                 last_contact_ms: peer.and_then(|peer| peer.last_contact_ms),
                 lag: peer.and_then(|peer| peer.lag).unwrap_or(0),
+                refusals: self.refusals.of(&client),
             }
         };
         let is_shown = |client: &ClientId| *client != self.me && !report.retired.contains(client);

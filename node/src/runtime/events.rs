@@ -1,8 +1,9 @@
 //! What the engine tells people: log lines, and who waits for it to rest.
 
+use crate::refusals::{Misdeed, Refusals};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tcat_engine::ids::ItemId;
 use tcat_engine::paths::MediaPath;
 use tcat_engine::ports::{BrakeAnswer, Event};
@@ -22,6 +23,7 @@ pub(super) struct Events {
     conflicts: Mutex<VecDeque<(ItemId, MediaPath)>>,
     /// What was said of paths that cannot be read, so that each scan does not say it again.
     unreadable: Mutex<BTreeMap<MediaPath, String>>,
+    refusals: Arc<Refusals>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -29,6 +31,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Events {
+    /// Those that count what members did wrong are given.
+    pub(super) fn new(refusals: Arc<Refusals>) -> Self {
+        Self { refusals, ..Self::default() }
+    }
+
     /// Somebody waits: the number to ask the engine with, and what hears the answer.
     pub(super) fn wait(&self) -> (u64, oneshot::Receiver<()>) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
@@ -104,7 +111,11 @@ impl Events {
             Event::Unreadable(path, why) => tracing::warn!("{path:?}: is not synchronised: {why}"),
             Event::Failing(item, why) => tracing::warn!(?item, "{why}"),
             Event::Parked(item, why) => tracing::error!(?item, "given up for now: {why}"),
-            Event::Refused(client, why) => tracing::error!(client = client.short(), "refused: {why}"),
+            Event::Refused(client, why) => self.refusals.note(client, Misdeed::Ledger, &why),
+            Event::SentOtherBytes(client, item) => {
+                let what = format!("it sent other bytes than those of the content of item {item}");
+                self.refusals.note(client, Misdeed::Content, &what);
+            }
             Event::NewIncarnation => {
                 tracing::warn!(
                     "others know more of this node than it does (was it restored?): it begins a new incarnation"

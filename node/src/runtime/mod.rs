@@ -21,6 +21,7 @@ use crate::host::keeping::Keeping;
 use crate::host::{Host, soundness};
 use crate::invitations::InvitationBook;
 use crate::output::Failure;
+use crate::refusals::{Misdeed, Refusals};
 use crate::settings::{NodeSettings, Stores, WorkgroupSettings};
 use crate::ticket::Ticket;
 use async_trait::async_trait;
@@ -40,7 +41,7 @@ use tcat_engine::batch::Signature;
 use tcat_engine::claims::Lease;
 use tcat_engine::engine::{BrakeLimits, Config as EngineConfig};
 use tcat_engine::ids::ClientId;
-use tcat_engine::message::Message;
+use tcat_engine::message::{Message, PROTOCOL_VERSION};
 use tcat_engine::observation::FileStat;
 use tcat_engine::ports::Input;
 use tcat_net::{Identity, Keys, Net, NetConfig, NetEvent, NetHandle};
@@ -147,6 +148,7 @@ impl Group {
         );
         let book =
             Arc::new(InvitationBook::new(ticket(group), Arc::clone(&keys), admitting, Handle::current()));
+        let refusals = Arc::clone(&host.refusals);
         let (net, net_events) = start_net(
             settings,
             group,
@@ -158,6 +160,7 @@ impl Group {
         )
         .await?;
         host.finding.connect(net.clone(), Arc::new(Door(engine.clone(), Arc::clone(&keys))));
+        refusals.connect(net.clone());
         let scanning = Scanning::start(
             engine.clone(),
             folder.root(),
@@ -166,7 +169,7 @@ impl Group {
             settings.config.limits.hashes,
         )
         .await?;
-        let events = Arc::new(Events::default());
+        let events = Arc::new(Events::new(Arc::clone(&refusals)));
         let effects = Arc::new(Effects {
             me,
             name: settings.config.name.clone(),
@@ -193,7 +196,7 @@ impl Group {
         let signing = Box::new(NodeKeys(settings.identity.clone()));
         let driver = Driver::spawn(database, config, signing, engine.clone(), commands, outside, failed)?;
         let mut helpers = tokio::task::JoinSet::new();
-        helpers.spawn(hear(net_events, engine.clone(), Arc::clone(&host.finding)));
+        helpers.spawn(hear(net_events, engine.clone(), Arc::clone(&host.finding), Arc::clone(&refusals)));
         let promotion = Arc::new(promotion(group, me, &host, &catalog, &engine));
         spawn_host_helpers(&mut helpers, &promotion);
         helpers.spawn(keep_house(
@@ -213,6 +216,7 @@ impl Group {
             effects,
             serving,
             events,
+            refusals,
             scans: scanning.finished(),
             catalog: Arc::clone(&catalog),
             book,
@@ -390,7 +394,12 @@ async fn watch_trash(folder: Arc<CacheFolder>, engine: EngineHandle, quiet_ms: u
 }
 
 /// Feeds the engine what the network brings.
-async fn hear(mut events: mpsc::Receiver<NetEvent>, engine: EngineHandle, finding: Arc<Finding>) {
+async fn hear(
+    mut events: mpsc::Receiver<NetEvent>,
+    engine: EngineHandle,
+    finding: Arc<Finding>,
+    refusals: Arc<Refusals>,
+) {
     let mut greetings = tokio::task::JoinSet::new();
     while let Some(event) = events.recv().await {
         let input = match event {
@@ -417,10 +426,16 @@ async fn hear(mut events: mpsc::Receiver<NetEvent>, engine: EngineHandle, findin
                 Ok(Some(message)) => Input::Message(from, message),
                 Ok(None) => continue,
                 Err(why) => {
-                    tracing::warn!(client = from.short(), "a message that cannot be read was dropped: {why}");
+                    let other = bytes.first().is_some_and(|version| *version != PROTOCOL_VERSION);
+                    let misdeed = if other { Misdeed::Version } else { Misdeed::Message };
+                    refusals.note(from, misdeed, &format!("a message that cannot be read: {why}"));
                     continue;
                 }
             },
+            NetEvent::Misbehaved { from, what } => {
+                refusals.note(from, Misdeed::Protocol, &what);
+                continue;
+            }
         };
         if engine.input(input).await.is_err() {
             return;
