@@ -12,6 +12,7 @@ pub mod content;
 pub mod engine;
 pub mod entry;
 pub mod heads;
+pub mod hosts;
 pub mod ids;
 pub mod lines;
 pub mod message;

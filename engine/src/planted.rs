@@ -124,7 +124,7 @@ bugs! {
     HungTask = "36-hung-task", "L1", Planted, "a heartbeat renews claims whose task stands still";
     RetirementRace = "37-retirement-race", "S11", Planted, "a retirement does not say which dot is the last that counts";
     FeedNumberAgain = "38-feed-number-again", "L2", Planted, "a feed position is believed by its number alone";
-    TwoHosts = "39-two-hosts", "S6", Waits, "two hosts that were promoted at once both go on";
+    TwoHosts = "39-two-hosts", "S6", Planted, "two hosts that were promoted at once both go on";
     PrefixOverLine = "40-prefix-over-line", "S8", Planted, "a prefix of a line replaces the longer line";
     MarkTooEarly = "41-mark-too-early", "L2", Planted, "a mark passes an item that deviates";
     DeletedComesBack = "42-deleted-comes-back", "S9", Planted, "a removal record is forgotten, and an old copy of the picture comes back under its old id";

@@ -30,6 +30,8 @@ pub struct Catalog {
     backup: Option<Life>,
     /// Counts feed rows over all lives: their ids are never used again.
     feed_rows: u64,
+    /// Which of several catalogs this is: their feed rows have different ids.
+    number: u8,
     objects: BTreeMap<ObjectId, Content>,
     past: Past,
     roster: Vec<RosterMember>,
@@ -97,6 +99,11 @@ impl Catalog {
     /// An empty catalog with a planted defect, if any.
     pub fn planted(plants: Planted) -> Self {
         Self { plants, ..Self::default() }
+    }
+
+    /// It begins at this epoch and with this roster, and is the `number`-th of its world.
+    pub fn begin_at(&mut self, epoch: CatalogEpoch, roster: Vec<RosterMember>, number: u8) {
+        (self.now.epoch, self.roster, self.number) = (epoch, roster, number);
     }
 
     /// Enters a client in the roster.
@@ -267,7 +274,7 @@ impl Catalog {
 
     fn announce(&mut self, item: ItemId) {
         self.feed_rows += 1;
-        let mut id = [7; 16];
+        let mut id = [7 + self.number; 16];
         id[..8].copy_from_slice(&self.feed_rows.to_be_bytes());
         self.now.feed.push((id, item));
     }
@@ -682,6 +689,11 @@ impl Catalog {
         let content = self.objects.get(&object).copied()?;
         *self.fetches.entry(content).or_default() += 1;
         Some(content)
+    }
+
+    /// Whether an object's name is condemned here.
+    pub fn is_condemned(&self, object: &ObjectId) -> bool {
+        self.now.names.get(object).is_some_and(|named| named.state == Name::Condemned)
     }
 
     /// Deletes an object, if it is there.

@@ -45,7 +45,7 @@ const fn waits(name: &'static str, what: &'static str, on: &'static str) -> Clas
 }
 
 /// All of them, in the order of their names.
-pub const CLASSES: [Class; 52] = [
+pub const CLASSES: [Class; 53] = [
     on(
         "between-steps",
         "what is done in a folder takes time: a node dies, or a person comes, between two primitives",
@@ -97,6 +97,10 @@ pub const CLASSES: [Class; 52] = [
     on("effects-slow", "effects take seconds"),
     on("frames-short", "long frames do not arrive"),
     situation("hang", "an effect is never answered", "transfers-hang"),
+    on(
+        "hosted",
+        "there is no server: a node keeps catalog and objects, and others are promoted, also two at once",
+    ),
     full("kill", "some crashes are of the process alone: what it had written is there, synced or not"),
     on("lookup-slow", "looks at files take seconds"),
     on("meddling", "a person saves, deletes or renames a file in the moment in which an effect is at it"),

@@ -108,6 +108,7 @@ fn arm(plan: &mut Plan, class: &str, busy_ms: u64, random: &mut Random) {
             let dead = (0..nodes).filter(|_| random.permille(400)).collect::<Vec<_>>();
             plan.dead = if dead.len() < nodes { dead } else { Vec::new() };
         }
+        "hosted" => arm_hosts(plan, busy_ms, random),
         "kill" => kill_instead(plan, random),
         "plain-root" => plan.plain_roots = (0..plan.nodes.len()).filter(|_| random.permille(600)).collect(),
         _ if class.starts_with("net-") || class == "frames-short" || class == "discovery-flap" => {
@@ -141,6 +142,27 @@ fn arm_clocks(plan: &mut Plan, class: &str, random: &mut Random) {
                 "clock-drift" => node.clock.drift_ppm = random.below(1_001) as i64 - 500,
                 _ => node.clock.offset_ms = random.below(172_800_000) as i64 - 86_400_000,
             }
+        }
+    }
+}
+
+/// A node keeps the catalog; others are promoted, some while the network is in two, some at once with another.
+fn arm_hosts(plan: &mut Plan, busy_ms: u64, random: &mut Random) {
+    let nodes = plan.nodes.len() as u64;
+    let one = |random: &mut Random| random.below(nodes) as usize;
+    plan.hosted = Some(one(random));
+    for _ in 0..random.below(4) {
+        let (at_ms, for_ms) = when(busy_ms, random);
+        let (node, other) = (one(random), one(random));
+        if random.permille(600) {
+            let split: (Vec<_>, Vec<_>) =
+                (0..plan.nodes.len()).partition(|n| *n == node || *n != other && random.permille(500));
+            spell(plan, at_ms, for_ms, Spell::Cut { from: split.0.clone(), to: split.1.clone() });
+            spell(plan, at_ms, for_ms, Spell::Cut { from: split.1, to: split.0 });
+        }
+        strike(plan, at_ms + random.below(for_ms), Strike::Promote { node });
+        if random.permille(400) {
+            strike(plan, at_ms + random.below(for_ms), Strike::Promote { node: other });
         }
     }
 }

@@ -5,7 +5,7 @@ use tcat_engine::catalog::{Committed, Created, Refusal};
 use tcat_engine::ports::{Effect, Event, Outcome};
 
 /// The names of all goals.
-pub const GOALS: [&str; 47] = [
+pub const GOALS: [&str; 51] = [
     "answer-adopted",
     "answer-changed",
     "answer-corrupt",
@@ -35,6 +35,9 @@ pub const GOALS: [&str; 47] = [
     "failing",
     "fetched-from-cloud",
     "fetched-from-member",
+    "fork-given-back",
+    "host-demoted",
+    "hosts-tied",
     "imported",
     "kept-by-recovery",
     "kept-from-trash",
@@ -50,6 +53,7 @@ pub const GOALS: [&str; 47] = [
     "transfer-stood-still",
     "transfer-taken-over",
     "trashed",
+    "two-hosts",
     "unreadable",
     "upload-waited-for-slot",
     "uploaded",

@@ -26,6 +26,7 @@ pub mod file_system;
 pub mod folder;
 pub mod goals;
 mod hash;
+mod hosts;
 pub mod lives;
 mod looks;
 mod machines;

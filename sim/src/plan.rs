@@ -72,6 +72,9 @@ pub struct Plan {
     /// What persons saved must be found in files and in the catalog's history: that it lies in a trash does not count.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub open: bool,
+    /// There is no server: this node keeps catalog and objects at the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosted: Option<usize>,
     /// Contents have sizes of their own and take their time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transfers: Option<TransferPlan>,
@@ -406,6 +409,11 @@ pub enum Strike {
         /// Which.
         node: usize,
     },
+    /// A person makes a node host, where there is no server; nothing happens if it is one, or does not run.
+    Promote {
+        /// Which.
+        node: usize,
+    },
     /// Elsewhere, an item's work was taken over so often that its epoch is this high now.
     TakenOver {
         /// The path that the catalog assigned.
@@ -612,6 +620,7 @@ impl Plan {
             brake_percent: None,
             once: false,
             open: false,
+            hosted: None,
             transfers: None,
         }
     }
@@ -663,7 +672,7 @@ impl Plan {
         if let Some(transfers) = &self.transfers {
             transfers.check()?;
         }
-        let idle = self.dead.iter().chain(&self.deaf).chain(&self.plain_roots).copied();
+        let idle = self.dead.iter().chain(&self.deaf).chain(&self.plain_roots).chain(&self.hosted).copied();
         let named = self.items.iter().flat_map(|item| item.what.nodes()).chain(idle);
         match named.into_iter().find(|node| *node >= nodes) {
             Some(node) => wrong(format!("it has no node {node}; the first is 0")),

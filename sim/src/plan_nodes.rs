@@ -49,6 +49,7 @@ impl Strike {
             | Strike::StepDiskClock { node, .. }
             | Strike::Wipe { node, .. }
             | Strike::Snapshot { node }
+            | Strike::Promote { node }
             | Strike::LaterVersion { node }
             | Strike::Restore { node, .. } => vec![*node],
         }

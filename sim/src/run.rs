@@ -132,6 +132,9 @@ impl World {
         if plan.items.iter().any(visits) {
             world.expect_visitor();
         }
+        if let Some(host) = plan.hosted {
+            world.keep_catalog_at(host);
+        }
         (world.once, world.open) = (plan.once, plan.open);
         world.deaf = plan.deaf.iter().copied().collect();
         if let Some(percent) = plan.brake_percent {
@@ -172,8 +175,11 @@ impl World {
         self.heal();
         // What faults have delayed comes first.
         self.run_for(2_000);
+        self.promote_for_the_dead();
+        self.show_ruling();
         self.check_the_end();
         self.check_what_happened();
+        self.check_hosts();
         match plan.canary {
             Some(Canary::HashOrder) => self.leak_hash_order(),
             Some(Canary::AlwaysFails) => {

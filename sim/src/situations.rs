@@ -6,6 +6,7 @@
 
 mod catalog;
 mod claims;
+mod hosts;
 mod ledgers;
 mod lines;
 
@@ -199,6 +200,18 @@ pub const SITUATIONS: &[Situation] = &[
         what: "a program rewrites and renames every file of a node",
         bugs: &[Bug::NoBrake],
         build: lines::hostage,
+    },
+    Situation {
+        name: "two-hosts",
+        what: "two members are promoted at once on the two sides of a cut, and persons work at both",
+        bugs: &[Bug::TwoHosts],
+        build: hosts::two,
+    },
+    Situation {
+        name: "host-returns",
+        what: "the host is gone, another is promoted, and it comes back",
+        bugs: &[],
+        build: hosts::returns,
     },
     Situation {
         name: "disk-clock-apart",

@@ -155,7 +155,8 @@ impl World {
             | Strike::Clone { .. }
             | Strike::Retire { .. }
             | Strike::LaterVersion { .. }
-            | Strike::TakenOver { .. } => self.strike_at_members(strike),
+            | Strike::TakenOver { .. }
+            | Strike::Promote { .. } => self.strike_at_members(strike),
             Strike::Wipe { node, down_ms } => {
                 *self.truth.losses.entry(node).or_default() += 1;
                 self.crash_for(node, down_ms, 0);
@@ -324,7 +325,8 @@ impl World {
                 self.note(n, "applied-late", || format!("{site:?}"));
                 let ms = 500 + self.streams.of(Stream::Fault, n).below(10_000);
                 let ms = ms.min(self.calm_at_ms.saturating_sub(self.now_ms()).saturating_add(500));
-                self.later(ms, Happening::Late { node: n, effect });
+                let catalog = self.shown_catalog();
+                self.later(ms, Happening::Late { node: n, effect, catalog });
                 failed("a simulated timeout")
             }
             Fate::Stale => self.stale(n, effect),
@@ -346,7 +348,8 @@ impl World {
             }
             _ => None,
         };
-        self.spells.iter().find_map(|(_, _, spell)| refuses(spell))
+        let host = is_far(site).then(|| self.host_refuses(n, site == Site::ReadFeed)).flatten();
+        host.or_else(|| self.spells.iter().find_map(|(_, _, spell)| refuses(spell)))
     }
 
     fn mishap(&mut self, n: usize, site: Site) -> Option<Mishap> {

@@ -21,6 +21,7 @@ impl World {
             Strike::Clone { twin } => self.clone_in_plan(*twin),
             Strike::Retire { node, at } => self.retire(*node, *at),
             Strike::LaterVersion { node } => self.visit(*node),
+            Strike::Promote { node } => _ = self.promote(*node),
             Strike::TakenOver { path, epoch } => {
                 if let Some(item) = self.catalog.row_at(path).map(|row| row.item) {
                     self.catalog.raise_claim_epoch(&item, *epoch);
@@ -61,7 +62,7 @@ impl World {
         if self.engine(n).is_none() {
             return;
         }
-        let Some(row) = self.catalog.row_at(path).cloned() else { return };
+        let Some(row) = self.at_catalog_of(n, |world| world.catalog.row_at(path).cloned()) else { return };
         let contents: Vec<_> = row.chain.iter().map(|link| link.content).collect();
         // What a person wants gone is not lost when it is.
         self.saved.retain(|(_, saved)| !contents.iter().any(|gone| gone.same_as(saved)));

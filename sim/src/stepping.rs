@@ -129,7 +129,9 @@ impl World {
             stepping.performed += 1;
             if let Some(outcome) = self.home(n).step(&mut stepping.work) {
                 self.goals.met("stepped");
-                self.check_files(n, &stepping.effect, stepping.before, &outcome);
+                self.at_catalog_of(n, |world| {
+                    world.check_files(n, &stepping.effect, stepping.before, &outcome);
+                });
                 self.nodes[n].steps.forget_persons();
                 let outcome = if stepping.answer_lost { failed("a simulated timeout") } else { outcome };
                 let ms = self.streams.of(Stream::Steps, n).below(20);

@@ -13,6 +13,7 @@ use crate::file_system::FileId;
 use crate::folder::Folder;
 use crate::goals::Goals;
 use crate::hash::StateHash;
+use crate::hosts::{Claim, Hosts};
 use crate::node::{Node, client};
 use crate::plan::{Fidelity, Item, NodePlan, Spell};
 use crate::random::{Stream, Streams};
@@ -54,6 +55,8 @@ pub struct Weather {
 pub struct World {
     /// The catalog and the objects.
     pub catalog: Catalog,
+    /// Who keeps catalogs, where no server does.
+    pub(crate) hosts: Option<Hosts>,
     /// What the network does.
     pub weather: Weather,
     /// What goes wrong beside the network.
@@ -132,9 +135,9 @@ pub struct NodeOptions {
 
 /// What is to happen.
 pub(crate) enum Happening {
-    Arrives { to: usize, from: usize, frame: Arc<[u8]>, mark: usize },
+    Arrives { to: usize, from: usize, frame: Arc<[u8]>, mark: usize, claim: Option<Claim> },
     Runs { node: usize, life: u64, id: EffectId, effect: Effect },
-    Late { node: usize, effect: Effect },
+    Late { node: usize, effect: Effect, catalog: usize },
     Input { node: usize, life: u64, input: Box<Input> },
     Scan { node: usize, life: u64 },
     Look { node: usize, life: u64, paths: Vec<MediaPath> },
@@ -146,6 +149,7 @@ pub(crate) enum Happening {
     Meet { a: usize, b: usize },
     SpellEnds(u64),
     Planned(usize),
+    Soundness { catalog: usize },
 }
 
 impl World {
@@ -180,6 +184,7 @@ impl World {
         keys.for_each(|(n, _)| catalog.admit(client(n)));
         World {
             catalog,
+            hosts: None,
             weather,
             faults: Faults::default(),
             // Few files and busy persons: who tests the brake sets its limits.
@@ -281,7 +286,7 @@ impl World {
 
     /// More items than there can be.
     pub(crate) fn items_max(&self) -> usize {
-        self.saves as usize * 4 + self.catalog.changes() + 64
+        self.saves as usize * 4 + self.changes_of_all() + 64
     }
 
     /// A number below `bound` from the world's own chance.
@@ -358,7 +363,8 @@ impl World {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Arrives { to, from, frame, mark } => {
+            Happening::Arrives { to, from, frame, mark, claim } => {
+                self.hear_claim(to, claim);
                 if let Some(trace) = &mut self.trace {
                     trace.arrives(self.now_ms, to, from, &frame, mark);
                 }
@@ -376,7 +382,7 @@ impl World {
             Happening::Runs { node, life, id, effect } if self.nodes[node].life == life => {
                 self.run_effect(node, life, id, effect);
             }
-            Happening::Late { node, effect } => _ = self.perform_checked(node, effect),
+            Happening::Late { node, effect, catalog } => self.perform_late(node, effect, catalog),
             Happening::Scan { node, life } if self.nodes[node].life == life => match self.looking(node) {
                 Some(ms) => self.later(ms, Happening::Scan { node, life }),
                 None => self.scan(node, life),
@@ -399,6 +405,7 @@ impl World {
             Happening::Meet { a, b } => self.meet(a, b),
             Happening::SpellEnds(id) => self.spell_ends(id),
             Happening::Planned(number) => self.planned_item(number),
+            Happening::Soundness { catalog } => self.look_for_objects(catalog),
             // Meant for an earlier life of the node.
             _ => {}
         }
@@ -416,7 +423,7 @@ impl World {
             if skip == 0 {
                 self.goals.crash_beside(&effect);
                 if !before {
-                    self.perform_among_faults(node, effect);
+                    self.at_catalog_of(node, |world| world.perform_among_faults(node, effect));
                 }
                 return self.crash_for(node, down_ms, 0);
             }
@@ -424,7 +431,9 @@ impl World {
         if self.is_stepped(node, &effect) {
             return self.begin_steps(node, life, id, effect);
         }
-        let outcome = self.perform_among_faults(node, effect);
+        self.ask_host(node);
+        let outcome = self.at_catalog_of(node, |world| world.perform_among_faults(node, effect));
+        self.ask_host(node);
         let ms = self.streams.of(Stream::Effect, node).below(20);
         self.later(ms, Happening::Input { node, life, input: Box::new(Input::Done(id, outcome)) });
     }
@@ -452,6 +461,7 @@ impl World {
         if let Input::Done(id, outcome) = &input {
             self.nodes[n].in_hand.remove(id);
             self.goals.outcome(outcome);
+            self.hear_answer(n, outcome);
         }
         if let Some(trace) = &mut self.trace {
             trace.input(self.now_ms, n, &input);
@@ -570,7 +580,7 @@ impl World {
     }
 
     fn send_to(&mut self, n: usize, to: usize, message: &Message, frame: &Arc<[u8]>) {
-        let passage = self.passage(n, to, frame.len());
+        let (passage, claim) = (self.passage(n, to, frame.len()), self.claim_of(n));
         let mark = match &mut self.trace {
             Some(trace) => trace.sends(self.now_ms, n, to, message, passage.copies),
             None => 0,
@@ -581,7 +591,7 @@ impl World {
             let ms = 1 + random.below(passage.delay_ms_max) + late_ms;
             let at_ms = (self.now_ms + ms).max(passage.not_before_ms);
             let at_ms = at_ms.min(self.calm_at_ms.max(self.now_ms).saturating_add(1_000));
-            self.agenda.add(at_ms, Happening::Arrives { to, from: n, frame: frame.clone(), mark });
+            self.agenda.add(at_ms, Happening::Arrives { to, from: n, frame: frame.clone(), mark, claim });
         }
     }
 
@@ -592,6 +602,13 @@ impl World {
                 let before = self.catalog.row(&commit.item).cloned();
                 let outcome = self.perform(n, effect.clone());
                 self.check_catalog(n, &effect, before, &outcome);
+                self.witness_hosts(&effect, None);
+                outcome
+            }
+            Effect::Offer(offer) => {
+                let forked = self.is_forked(offer);
+                let outcome = self.perform(n, effect.clone());
+                self.witness_hosts(&effect, Some(forked));
                 outcome
             }
             Effect::Create(new) => {
@@ -621,6 +638,15 @@ impl World {
         }
     }
 
+    /// Does an effect late, at the catalog to which it went, unless that is kept no more.
+    fn perform_late(&mut self, node: usize, effect: Effect, catalog: usize) {
+        self.at_catalog_of(node, |world| {
+            if world.shown_catalog() == catalog {
+                world.perform_checked(node, effect);
+            }
+        });
+    }
+
     fn perform(&mut self, n: usize, effect: Effect) -> Outcome {
         let done = Outcome::Done { stat: FileStat::default() };
         match effect {
@@ -628,7 +654,11 @@ impl World {
                 Ok(page) => Outcome::Feed(Box::new(page)),
                 Err(epoch) => Outcome::FeedRestored { epoch },
             },
-            Effect::VisitRoster(visit) => Outcome::Roster(self.catalog.visit_roster(&visit, self.now_ms)),
+            Effect::VisitRoster(visit) => {
+                let roster = self.catalog.visit_roster(&visit, self.now_ms);
+                self.keep_roster(n, &roster);
+                Outcome::Roster(roster)
+            }
             Effect::Create(new) => match self.catalog.create(&new) {
                 Some(created) => Outcome::Created(created),
                 None => Outcome::Failed("the revision names another change already".into()),
@@ -638,6 +668,10 @@ impl World {
                 false => Outcome::Occupied,
             },
             Effect::Kill(kill) => Outcome::Killed(self.catalog.kill(&kill)),
+            // A host deletes nothing that its own catalog has not condemned.
+            Effect::Delete { object } if self.hosts.is_some() && !self.catalog.is_condemned(&object) => {
+                Outcome::Failed("its name is not condemned".into())
+            }
             Effect::Delete { object } => {
                 self.catalog.delete(object);
                 done

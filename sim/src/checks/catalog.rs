@@ -14,8 +14,24 @@ const WATCHED: [Invariant; 7] =
 impl World {
     /// What happened in the catalog's sight and must not, also in a run that never comes to rest.
     pub(crate) fn check_what_happened(&mut self) {
-        let broken = self.catalog.happened().to_vec();
+        let mut broken = self.catalog.happened().to_vec();
+        broken.extend(self.happened_elsewhere());
         self.enter_broken(broken);
+    }
+
+    /// S6: in the end all that are there work with one catalog, and it is that of the host that rules.
+    pub(crate) fn check_hosts(&mut self) {
+        let core: Vec<_> = (0..self.len()).filter(|n| !self.is_out(*n)).collect();
+        let (astray, now_ms) = (self.astray(&core), self.now_ms());
+        self.book.check(Invariant::S6, astray.is_empty(), || {
+            let names: Vec<_> = astray.iter().map(|n| n + 1).collect();
+            found(
+                now_ms,
+                &astray,
+                &[],
+                format!("nodes {names:?} work with a catalog of a host that does not rule"),
+            )
+        });
     }
 
     /// The catalog's own memory of what must not happen, and what must not be so at rest.
@@ -77,13 +93,13 @@ impl World {
     }
 
     fn check_commit(&mut self, n: usize, commit: &Commit, row: &CatalogRow, before: Option<&CatalogRow>) {
-        let (now_ms, item) = (self.now_ms(), commit.item);
-        let highest = self.truth.fences.get(&item).copied().unwrap_or(0);
+        let (now_ms, item, catalog) = (self.now_ms(), commit.item, self.shown_catalog());
+        let highest = self.truth.fences.get(&(catalog, item)).copied().unwrap_or(0);
         self.book.check(Invariant::S1, commit.claim_epoch >= highest, || {
             let text = format!("{item:?} was committed with epoch {} after {highest}", commit.claim_epoch);
             found(now_ms, &[n], &[item], text)
         });
-        self.truth.fences.insert(item, highest.max(commit.claim_epoch));
+        self.truth.fences.insert((catalog, item), highest.max(commit.claim_epoch));
         let sound = self.catalog.object_is_sound(row);
         self.book.check(Invariant::S7, sound, || {
             found(now_ms, &[n], &[item], format!("{item:?} was committed without a sound object"))

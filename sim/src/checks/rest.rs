@@ -13,6 +13,8 @@ use tcat_engine::ports::{BrakeAnswer, Event};
 const PARKED_MS: u64 = 330_000;
 /// Within this time everything that can be done is done.
 pub const PATIENCE_MS: u64 = 600_000;
+/// How often in a row a host may find at the end that objects are missing.
+const HOST_LOOKS: usize = 4;
 /// How long a world at rest is watched for things that it should not do. The roster is visited once a minute, so all
 /// that a visit brings comes within this time too.
 const QUIET_MS: u64 = 110_000;
@@ -41,6 +43,9 @@ impl World {
             self.run_for(TRASH_LOOK_MS + 1_000);
         }
         if !self.core_rests(&core) || self.persons_answer(&core) && !self.core_rests(&core) {
+            return;
+        }
+        if !self.objects_are_there(&core) {
             return;
         }
         self.check_rest(&core);
@@ -72,6 +77,24 @@ impl World {
                 found(now_ms, &[n], &[], text)
             });
         }
+    }
+
+    /// Where a node keeps the objects, it looks for them now and then, and what it misses is brought by the others: they
+    /// did not know, and rested. Whether they do again.
+    fn objects_are_there(&mut self, core: &[usize]) -> bool {
+        for _ in 0..HOST_LOOKS {
+            let before = self.unrest();
+            if self.is_hosted() {
+                self.run_for(crate::hosts::LOOK_MS + 1_000);
+            }
+            if self.unrest() == before {
+                return true;
+            }
+            if !self.core_rests(core) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Waits until the whole core rests; whether it does.

@@ -20,8 +20,8 @@ pub struct Truth {
     pub links: BTreeMap<Revision, (ItemId, Content)>,
     /// Every step of an edit on its way that anybody ever said.
     pub steps: BTreeSet<(ItemId, Content)>,
-    /// The highest fence accepted for an item.
-    pub fences: BTreeMap<ItemId, u64>,
+    /// The highest fence that a catalog accepted for an item.
+    pub fences: BTreeMap<(usize, ItemId), u64>,
     /// How far each node's own ledger was told to others.
     pub told: BTreeMap<usize, Stamp>,
     /// Contents that a person moved to another name, or that another item has: an item that is removed afterwards does not
