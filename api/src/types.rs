@@ -473,12 +473,13 @@ mod tests {
             ..Status::default()
         };
         let value = serde_json::to_value(&status).unwrap();
-        let names = "brake bytes client clock cloud_fetches media peers settled tasks workgroup";
+        let names = "brake bytes client clock cloud_fetches host media peers settled tasks workgroup";
         assert_eq!(sorted(keys(&value)).join(" "), names);
         assert_eq!(sorted(keys(&value["client"])), ["id", "incarnation", "name"]);
         assert_eq!(sorted(keys(&value["workgroup"])), ["clock", "id", "name"]);
         assert_eq!(value["clock"], json!({"ab": [7, 9]}));
-        assert_eq!(sorted(keys(&value["peers"][0])), ["alive", "id", "lag", "last_contact_ms", "name"]);
+        let peer = "alive id lag last_contact_ms name refusals";
+        assert_eq!(sorted(keys(&value["peers"][0])).join(" "), peer);
         let media = "conflict downloading missing parked settled total uploading";
         assert_eq!(sorted(keys(&value["media"])).join(" "), media);
         let task = "done_bytes error id item kind state total_bytes";

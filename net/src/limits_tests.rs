@@ -195,8 +195,7 @@ async fn a_member_says_where_it_listens_and_is_dialed_there_when_it_is_gone() {
     crate::frame::write_frame(&mut control, &notice).await.unwrap();
     control.flush().await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
-    control.write_all(&[0xff; 4]).await.unwrap(); // What ends the connection.
-    control.flush().await.unwrap();
+    control.close().await.unwrap(); // What ends the session without a fault: who breaks the protocol is dialed no more.
     timeout(WAIT, closed).await.unwrap().unwrap();
     drop(ends);
     timeout(Duration::from_secs(5), place.accept()).await.expect("it is dialed where it said").unwrap();
