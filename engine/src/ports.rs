@@ -284,6 +284,8 @@ pub enum Outcome {
     NoRoom(String),
     /// It failed and may go better later; the text says what, why and what to do, for people.
     Failed(String),
+    /// Whoever was asked could not be reached: no fault of the task, which is tried again and not parked for it.
+    Away(String),
 }
 
 /// What a person may want to know. Displayed in the log, one line each.

@@ -97,9 +97,10 @@ pub const CLASSES: [Class; 53] = [
     on("effects-slow", "effects take seconds"),
     on("frames-short", "long frames do not arrive"),
     situation("hang", "an effect is never answered", "transfers-hang"),
-    on(
+    situation(
         "hosted",
         "there is no server: a node keeps catalog and objects, and others are promoted, also two at once",
+        "two-hosts",
     ),
     full("kill", "some crashes are of the process alone: what it had written is there, synced or not"),
     on("lookup-slow", "looks at files take seconds"),

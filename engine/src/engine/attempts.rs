@@ -1,6 +1,7 @@
 //! How often a task was begun in vain: counted durably before the attempt, so that a task which kills its node ends too.
 //!
-//! What succeeds, is broken off for no fault of its own, or dies with the node while its bytes move is not counted. At the cap the task is parked: shown, its
+//! What succeeds, is broken off for no fault of its own, or dies with the node while its bytes move is not counted; what cannot reach catalog or
+//! objects is not what parks it. At the cap the task is parked: shown, its
 //! claim released, and tried once more after a while, when the catalog is back, when the content is another, or when a
 //! person says so.
 
@@ -19,6 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const ATTEMPTS_MAX: u32 = 10;
 /// ...and tried again after this time.
 const PARKED_MS: u64 = 5 * 60_000;
+/// What could not reach whom it needs makes it no more than so many: it waits longer each time, and is not parked.
+const ATTEMPTS_AWAY_MAX: u32 = 7;
 /// The longest reason that is kept, in bytes.
 const WHY_BYTES_MAX: usize = 1024;
 
@@ -41,6 +44,8 @@ pub(super) struct Attempts {
     open: BTreeSet<ItemId>,
     /// Left alone until then.
     parked: BTreeMap<ItemId, u64>,
+    /// What ends now could not reach whom it needs.
+    away: bool,
 }
 
 fn tries_key(item: &ItemId) -> Vec<u8> {
@@ -73,6 +78,11 @@ impl Attempts {
             .iter()
             .filter(|(_, tries)| !tries.why.is_empty())
             .map(|(item, tries)| (item, tries.why.as_str()))
+    }
+
+    /// Whether the failures that follow are those of tasks which could not reach whom they need.
+    pub(super) fn set_away(&mut self, away: bool) {
+        self.away = away;
     }
 
     pub(super) fn failure(&self, item: &ItemId) -> Option<&str> {
@@ -147,9 +157,13 @@ impl<S: Store> Engine<S> {
     /// A task has failed: again later, each time later, and after the last time much later.
     pub(super) fn failed(&mut self, item: ItemId, mut why: String) {
         why.truncate(why.floor_char_boundary(WHY_BYTES_MAX));
-        let counted = self.attempts.open.remove(&item);
+        let (counted, away) = (self.attempts.open.remove(&item), self.attempts.away);
         let tries = self.attempts.tries.entry(item).or_default();
         tries.count = tries.count.saturating_add(u32::from(!counted));
+        if away {
+            tries.count = tries.count.min(ATTEMPTS_AWAY_MAX);
+        }
+        let is_news = !away || tries.why != why;
         tries.why = why.clone();
         let count = tries.count;
         self.save_tries(&item);
@@ -164,7 +178,9 @@ impl<S: Store> Engine<S> {
                 self.queue.also_later(item, self.now.mono_ms + delay_ms + 1);
             }
             self.queue.later(item, self.now.mono_ms + delay_ms);
-            self.event(Event::Failing(item, why));
+            if is_news {
+                self.event(Event::Failing(item, why));
+            }
         }
     }
 

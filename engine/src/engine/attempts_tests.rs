@@ -24,6 +24,23 @@ fn park(bench: &mut Bench, item: ItemId) {
 }
 
 #[test]
+fn what_cannot_reach_catalog_or_objects_is_tried_on_and_never_parked_for_that() {
+    let mut bench = Bench::new();
+    bench.drain();
+    bench.outputs.clear();
+    bench.engine.attempts.set_away(true);
+    let waits: Vec<_> = (0..3 * ATTEMPTS_MAX).map(|_| fail(&mut bench, ITEM)).collect();
+    assert_eq!(waits[..3], [500, 1_000, 2_000]);
+    assert!(waits[6..].iter().all(|wait| *wait == 32_000));
+    bench.drain();
+    let said = bench.outputs.iter().filter(|one| matches!(one, Output::Event(Event::Failing(..)))).count();
+    assert_eq!(said, 1, "once, and not at each attempt");
+    bench.engine.attempts.set_away(false);
+    (0..3).for_each(|_| _ = fail(&mut bench, ITEM));
+    assert!(bench.engine.is_parked(ITEM, &content(1)), "its own failures count");
+}
+
+#[test]
 fn a_failure_is_tried_again_each_time_later_and_after_ten_much_later() {
     let mut bench = Bench::new();
     bench.drain();

@@ -59,7 +59,7 @@ use crate::clock::{Incarnation, Label, Stamp, VersionVector};
 use crate::codec::{self, CodecError};
 use crate::ids::{ClientId, ItemId};
 use crate::planted::Bug;
-use crate::ports::{EffectId, Event, Input, Now, Output};
+use crate::ports::{EffectId, Event, Input, Now, Outcome, Output};
 use crate::store::{Store, StoreError, Table};
 use crate::transaction::Transaction;
 use std::collections::{BTreeMap, VecDeque};
@@ -368,7 +368,15 @@ impl<S: Store> Engine<S> {
         id
     }
 
-    fn effect_done(&mut self, id: EffectId, outcome: crate::ports::Outcome) -> Result<()> {
+    fn effect_done(&mut self, id: EffectId, outcome: Outcome) -> Result<()> {
+        let Outcome::Away(why) = outcome else { return self.effect_ended(id, outcome) };
+        self.attempts.set_away(true);
+        let ended = self.effect_ended(id, Outcome::Failed(why));
+        self.attempts.set_away(false);
+        ended
+    }
+
+    fn effect_ended(&mut self, id: EffectId, outcome: Outcome) -> Result<()> {
         match self.effects.remove(&id) {
             Some(Waiter::Feed) => self.feed_read(outcome),
             Some(Waiter::Roster) => self.roster_visited(outcome),

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tcat_engine::codec;
 use tcat_engine::ids::{CatalogId, ClientId, WorkgroupId};
 use tcat_engine::roster::{RosterMember, Standing};
@@ -20,6 +21,9 @@ use tokio::sync::Notify;
 
 /// How the file begins.
 const HEADER: &[u8] = b"tcat roster 1\n";
+
+/// After this time a roster that could not be kept is looked at again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The roster as it is kept.
 #[derive(Clone, PartialEq, Debug, Encode, Decode)]
@@ -67,15 +71,22 @@ impl RosterMirror {
         self.news.notify_one();
     }
 
-    /// Looks at what each visit found; never returns.
-    pub async fn keep(&self, catalog: Arc<dyn Catalog>) {
+    /// Looks at what each visit found, and reads the roster itself while none was kept yet; `me` is who asks. Never
+    /// returns.
+    pub async fn keep(&self, catalog: Arc<dyn Catalog>, me: ClientId) {
+        while lock(&self.kept).is_none() && self.read(catalog.as_ref(), me).await.is_err() {
+            tokio::time::sleep(AGAIN).await;
+        }
         loop {
             self.news.notified().await;
             let visited = lock(&self.visited).take();
             if let Some(roster) = visited
                 && let Err(error) = self.take(catalog.as_ref(), &roster).await
             {
-                tracing::debug!("the roster is looked at again with the next visit: {error}");
+                tracing::debug!("the roster is looked at again: {error}");
+                tokio::time::sleep(AGAIN).await;
+                lock(&self.visited).get_or_insert(roster);
+                self.news.notify_one();
             }
         }
     }

@@ -107,8 +107,30 @@ fn failed(error: impl std::fmt::Display) -> Outcome {
     Outcome::Failed(error.to_string())
 }
 
-fn answered<T, E: std::fmt::Display>(answer: Result<T, E>, outcome: impl FnOnce(T) -> Outcome) -> Outcome {
-    answer.map_or_else(failed, outcome)
+/// What catalog and objects answer with where they do not do what was asked.
+trait Answer: std::fmt::Display {
+    /// Whether they could not be reached.
+    fn is_unreachable(&self) -> bool;
+}
+
+impl Answer for CatalogError {
+    fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}
+
+impl Answer for ObjectError {
+    fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}
+
+fn refused(error: impl Answer) -> Outcome {
+    if error.is_unreachable() { Outcome::Away(error.to_string()) } else { failed(error) }
+}
+
+fn answered<T, E: Answer>(answer: Result<T, E>, outcome: impl FnOnce(T) -> Outcome) -> Outcome {
+    answer.map_or_else(refused, outcome)
 }
 
 impl Effects {
@@ -217,7 +239,7 @@ impl Effects {
             Ok(Intended::Refused(why)) => {
                 failed(format!("the catalog refused the upload: {why}; join the workgroup again"))
             }
-            Err(error) => failed(error),
+            Err(error) => refused(error),
         }
     }
 
@@ -242,7 +264,7 @@ impl Effects {
             Ok(()) => done(None),
             Err(ObjectError::SourceChanged { .. }) => Outcome::Changed,
             Err(ObjectError::Occupied { .. }) => Outcome::Occupied,
-            Err(error) => failed(error),
+            Err(error) => refused(error),
         }
     }
 
@@ -266,7 +288,7 @@ impl Effects {
                 self.give_room(content).await;
                 failed(error)
             }
-            Err(error) => failed(error),
+            Err(error) => refused(error),
         }
     }
 

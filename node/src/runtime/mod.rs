@@ -287,11 +287,12 @@ fn promotion(
 
 /// What goes on as long as the node runs, so that members have a host and know it.
 fn spawn_host_helpers(helpers: &mut tokio::task::JoinSet<()>, promotion: &Arc<Promotion>) {
-    let Promotion { host, catalog, .. } = promotion.as_ref();
+    let Promotion { host, catalog, me, .. } = promotion.as_ref();
     let (telling, keeping) = (Arc::clone(&host.finding), Arc::clone(&host.mirror));
     let (looking, catalog, watching) = (host.clone(), Arc::clone(catalog), Arc::clone(promotion));
     helpers.spawn(async move { telling.keep_told().await });
-    helpers.spawn(async move { keeping.keep(catalog).await });
+    let me = *me;
+    helpers.spawn(async move { keeping.keep(catalog, me).await });
     helpers.spawn(soundness::watch(looking));
     helpers.spawn(async move { watching.watch().await });
 }
